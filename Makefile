@@ -1,0 +1,53 @@
+# Needs Python 3.10 or newer and make; everything else is installed into .venv at the versions of constraints.txt.
+PYTHON ?= python3
+JOBS ?= 2
+DRAWS ?= 200
+
+PY := .venv/bin/python
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# One thread per process: results repeat, and parallel test workers do not compete for cores.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
+
+.PHONY: demo test lint types docs coverage-study clean
+
+demo: .venv/.demo-installed
+	$(PY) examples/tutoring.py
+
+test: lint types
+	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS)
+
+lint: .venv/.test-installed
+	$(PY) -m ruff check .
+
+types: .venv/.test-installed
+	$(PY) -m mypy
+
+docs: .venv/.docs-installed
+	$(PY) -m mkdocs build --strict
+
+# Hours, not minutes: the slow tests, then the Monte Carlo table of every design.
+coverage-study: .venv/.test-installed
+	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) -m slow
+	$(ONE_THREAD) $(PY) benchmarks/coverage.py --draws $(DRAWS) --jobs $(JOBS)
+
+clean:
+	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PY):
+	$(PYTHON) -m venv .venv
+
+# A stamp is older than the two files that decide what is installed, or the installation is up to date.
+.venv/.demo-installed: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing deepreg and what it needs into .venv (some minutes the first time) ..."
+	$(INSTALL) -e .
+	@touch $@
+
+.venv/.test-installed: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing deepreg, its optional parts and its test tools into .venv (some minutes the first time) ..."
+	$(INSTALL) -e ".[plot,test]"
+	@touch $@ .venv/.demo-installed
+
+.venv/.docs-installed: pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) -e ".[docs]"
+	@touch $@ .venv/.demo-installed

@@ -1,0 +1,74 @@
+"""Regressions whose coefficients are functions of covariates, with influence-function inference.
+
+The names below are loaded on first use, so that `import deepreg` itself costs nothing.
+"""
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataError, DeepregError, DeepregWarning, FormulaError, NotAvailable, OptionError
+
+if TYPE_CHECKING:
+    from . import datasets, families, simulate, targets
+    from .api import structural
+    from .curvature import EstimatedLaw, KnownLaw, Regressed
+    from .networks import MLP
+    from .trainers import LBFGS, AdamW
+
+    __version__: str
+
+_MODULES = ("datasets", "families", "simulate", "targets")
+_OBJECTS = {
+    "structural": "api",
+    "EstimatedLaw": "curvature",
+    "KnownLaw": "curvature",
+    "Regressed": "curvature",
+    "MLP": "networks",
+    "AdamW": "trainers",
+    "LBFGS": "trainers",
+}
+
+__all__ = [
+    "LBFGS",
+    "MLP",
+    "AdamW",
+    "DataError",
+    "DeepregError",
+    "DeepregWarning",
+    "EstimatedLaw",
+    "FormulaError",
+    "KnownLaw",
+    "NotAvailable",
+    "OptionError",
+    "Regressed",
+    "__version__",
+    "datasets",
+    "families",
+    "simulate",
+    "structural",
+    "targets",
+]
+
+
+def _version() -> str:
+    try:
+        return metadata.version("deepreg-structural")
+    except metadata.PackageNotFoundError:  # a source tree on the path that was never installed
+        return "0+source"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _MODULES:
+        value = import_module(f"{__name__}.{name}")
+    elif name in _OBJECTS:
+        value = getattr(import_module(f"{__name__}.{_OBJECTS[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+    globals()[name] = value  # the next look-up no longer comes here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,100 @@
+"""The functions a user calls: read the formula, check the arguments, return a model."""
+
+import inspect
+from collections.abc import Sequence
+
+from . import families
+from .curvature import KnownLaw
+from .design import build
+from .errors import OptionError
+from .families import Family
+from .model import Model
+from .results import covariance_kind
+from .structure import Structure
+
+
+def structural(
+    formula: str,
+    data: object,
+    family: str | Family | type[Family] = "linear",
+    *,
+    weights: str | None = None,
+    cluster: str | Sequence[str] | None = None,
+    subset: str | None = None,
+    missing: str = "drop",
+    assignment: KnownLaw | None = None,
+    vcov: str | dict[str, str] | None = None,
+) -> Model:
+    """A regression whose coefficients are functions of features: `outcome ~ structural terms | features | controls`.
+
+    The first part is the regression an economist knows; every coefficient of it is a function theta(x) of the features
+    behind the bar. Controls may move the intercept, ancillary parameters and the law of the treatment, never a slope.
+    Without a bar theta is constant, and the fit is that of OLS, logit or Poisson regression with robust errors.
+    The `|` is that of "regressors | what they vary with", not of fixed effects.
+
+    Parameters
+    ----------
+    formula : str
+        For example "final_grade ~ tutoring | struggling + prior_grade + C(grade_level)".
+    data : pandas or polars DataFrame, pyarrow Table, or mapping of columns
+        Never changed. Rows with missing or infinite values are dropped and counted, or refused (`missing`).
+    family : str or Family
+        "linear", "gaussian", "logit" or "poisson"; see `deepreg.families.names()`.
+    weights : str, optional
+        Column of positive sampling weights; they enter estimates and variances.
+    cluster : str or two names, optional
+        Columns of one- or two-way clusters. Clusters are never cut by a fold, and errors are clustered.
+    subset : str, optional
+        A pandas query that selects rows.
+    missing : "drop" or "raise"
+    assignment : KnownLaw, optional
+        The known law of a randomised treatment.
+    vcov : str or {"CRV1": "column"} or {"CRV1": "a+b"}, optional
+        "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise.
+
+    Returns
+    -------
+    Model
+        Call `.fit(rng=0)` on it.
+
+    Raises
+    ------
+    FormulaError, DataError, OptionError
+        Naming the column or argument, what it holds, what is allowed and what to type instead.
+
+    References
+    ----------
+    Farrell, Liang and Misra (2021), Econometrica 89(1); (2025), arXiv:2010.14694v3.
+
+    Examples
+    --------
+    >>> import deepreg
+    >>> sim = deepreg.simulate.tutorial(500, rng=0)
+    >>> res = deepreg.structural("y ~ treatment | x0 + x1", sim.frame).fit(rng=0, progress=False)
+    >>> list(res.params.index)
+    ['Intercept', 'treatment']
+    """
+    chosen = families.get(family)
+    if assignment is not None and not isinstance(assignment, KnownLaw):
+        raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
+    if isinstance(vcov, dict):
+        cluster, vcov = _cluster_of(vcov, cluster), "cluster"
+    frame = inspect.currentframe()
+    caller = frame.f_back if frame is not None else None
+    context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
+    design = build(
+        formula, data, weights=weights, cluster=cluster, subset=subset, missing=missing, context=context
+    )
+    kind = vcov if vcov is not None else ("cluster" if design.cluster_names else "robust")
+    covariance_kind(kind, design)
+    chosen.check(design.units, design.outcome)
+    return Model(design, Structure(chosen, design.terms), kind, assignment)
+
+
+def _cluster_of(vcov: dict[str, str], cluster: str | Sequence[str] | None) -> str | list[str]:
+    if len(vcov) != 1 or next(iter(vcov)) not in ("CRV1", "cluster") or not isinstance(next(iter(vcov.values())), str):
+        raise OptionError(f"vcov={vcov!r}: allowed are {{'CRV1': 'column'}} and {{'CRV1': 'first+second'}}.")
+    if cluster is not None:
+        raise OptionError("cluster= and vcov={'CRV1': ...} both name clusters; give one of them.")
+    names = [name.strip() for name in next(iter(vcov.values())).split("+")]
+    return names[0] if len(names) == 1 else names

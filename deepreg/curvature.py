@@ -1,0 +1,237 @@
+"""Lambda(x) = E[Hessian | x]: integrated over a known or an estimated law of the treatment, or regressed on x."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import law
+from .design import Design
+from .errors import DataError, OptionError
+from .families.nuisance import Precision
+from .law import Cells, FittedLaw, Nodes
+from .splits import Splits
+from .structure import Structure
+from .theta import Options, Theta, fit, held_out
+from .units import Units
+
+
+class Lambda(NamedTuple):
+    """The inverse of Lambda(x_i) at the held-out theta, and how far it can be trusted."""
+
+    inverse: Tensor  # (R, n, P, P)
+    smallest: float  # smallest eigenvalue relative to the mean Lambda, before flooring
+    floored: Tensor  # (n,) bool: rows with an eigenvalue raised to the floor, in any repeat
+
+
+class Curvature(Protocol):
+    """How Lambda(x) is learned. `law` comes before theta is trained, `inverse` after."""
+
+    label: str
+    three_way: bool
+
+    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None: ...
+    def inverse(
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
+        nodes: Nodes | None, options: Options,
+    ) -> Lambda: ...  # fmt: skip
+
+
+def _check_fraction(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 0.5:
+            raise OptionError(f"{owner}({name}={value!r}): give a fraction from 0 up to 0.5.")
+
+
+@dataclass(frozen=True)
+class EstimatedLaw:
+    """Lambda(x) = sum over t of P(t | x) E[Hessian | t, x; theta(x)], the law of t learned on the same splits.
+
+    `trim` is the least class probability, as in trimmed propensity scores; `floor` the least eigenvalue of Lambda(x)
+    relative to its mean over rows. Rows touched by either are counted and printed. Raises OptionError outside [0, .5).
+
+    Reference: Farrell, Liang and Misra (2021), section 4; the law replaces the regression of Hessians on x.
+    """
+
+    trim: float = 0.01
+    floor: float = 1e-3
+    label = "estimated law of the treatment"
+    three_way = False
+
+    def __post_init__(self) -> None:
+        _check_fraction("EstimatedLaw", trim=self.trim, floor=self.floor)
+
+    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None:
+        return law.estimate(design, x, splits, options, self.trim)
+
+    def inverse(
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
+        nodes: Nodes | None, options: Options,
+    ) -> Lambda:  # fmt: skip
+        assert nodes is not None
+        return integrated(structure, held_out(theta, splits), nodes, self.floor)
+
+
+@dataclass(frozen=True)
+class KnownLaw:
+    """The law of the treatment that the experimenter drew from: exact, with nothing to estimate.
+
+    probability : for discrete treatments. A number or a column name: the probability of the second of two levels.
+        A mapping from level to number or column name: one entry per level, summing to 1 in each row.
+    mean, sd : for one continuous treatment. A number or a column name each; the shape is that of the residuals.
+
+    Raises OptionError or DataError where the given law does not fit the treatment, naming both.
+
+    >>> from deepreg import KnownLaw
+    >>> KnownLaw(probability=0.5).label
+    'known law of the treatment'
+    """
+
+    probability: float | str | Mapping[object, float | str] | None = None
+    mean: float | str | None = None
+    sd: float | str | None = None
+    label = "known law of the treatment"
+    three_way = False
+
+    def __post_init__(self) -> None:
+        moments = (self.mean is not None) + (self.sd is not None)
+        if (self.probability is None) == (moments == 0) or moments == 1:
+            raise OptionError(
+                f"KnownLaw(probability={self.probability!r}, mean={self.mean!r}, sd={self.sd!r}): give either "
+                "probability= for a discrete treatment, or both mean= and sd= for a continuous one."
+            )
+
+    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None:
+        cells = Cells.of(design)
+        kinds = [v.kind for v in design.variables]
+        if len(kinds) != 1 or (kinds[0] == "discrete") != (self.probability is not None):
+            names = ", ".join(f"{v.name} ({v.kind})" for v in design.variables)
+            raise OptionError(
+                f"assignment={self!r} describes one {'discrete' if self.probability is not None else 'continuous'} "
+                f"treatment, but the structural variables are {names}. Leave assignment= out to estimate their law."
+            )
+        if self.probability is not None:
+            chance = self._chances(design, cells).to(x.device)
+            nothing = torch.zeros(1, 0, dtype=torch.float64, device=x.device)
+            return FittedLaw(design, cells, (), chance, (), nothing, torch.ones_like(nothing.sum(1)), 0.0)
+        name = design.variables[0].name
+        mean, sd = (_column(design, value, part).to(x.device)
+                    for value, part in ((self.mean, "mean"), (self.sd, "sd")))  # fmt: skip
+        if not bool((sd > 0).all()):
+            raise DataError(f"KnownLaw(sd={self.sd!r}) has values that are not above 0.")
+        t = torch.as_tensor(design.frame[name].to_numpy(np.float64), device=x.device)
+        shape, mass = law.representative(((t - mean) / sd)[:, None], options.generator)
+        shape = (shape - mass @ shape) / (mass @ (shape - mass @ shape) ** 2).sqrt()  # the known mean and sd, exactly
+        return FittedLaw(design, cells, (name,), None, ((mean, sd),), shape, mass, 0.0)
+
+    def _chances(self, design: Design, cells: Cells) -> Tensor:
+        name, levels = cells.table.columns[0], cells.table.iloc[:, 0].tolist()
+        given = self.probability
+        if not isinstance(given, Mapping):
+            if len(levels) != 2:
+                raise OptionError(
+                    f"KnownLaw(probability={given!r}) is one number or column, but {name!r} has levels {levels}; "
+                    f"give a mapping, e.g. probability={{{', '.join(f'{v!r}: ...' for v in levels)}}}."
+                )
+            second = _column(design, given, "probability")  # type: ignore[arg-type]
+            chance = torch.stack([1 - second, second], 1)
+        else:
+            if set(given) != set(levels):
+                raise OptionError(f"KnownLaw(probability=...) names {list(given)}, but {name!r} has levels {levels}.")
+            chance = torch.stack([_column(design, given[level], "probability") for level in levels], 1)
+        bad = int(((chance <= 0) | (chance >= 1)).any(1).sum()) + int(((chance.sum(1) - 1).abs() > 1e-6).sum())
+        if bad:
+            raise DataError(
+                f"KnownLaw(probability={given!r}) has {bad} rows outside (0, 1) or not summing to 1 over the levels "
+                f"{levels} of {name!r}. An effect is not identified where a level cannot occur: drop those rows."
+            )
+        return chance
+
+    def inverse(
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
+        nodes: Nodes | None, options: Options,
+    ) -> Lambda:  # fmt: skip
+        assert nodes is not None
+        return integrated(structure, held_out(theta, splits), nodes, 1e-6)
+
+
+def _column(design: Design, value: float | str | None, part: str) -> Tensor:
+    """A number for every row, or the column of that name; (n,)."""
+    if isinstance(value, str):
+        if value not in design.frame.columns:
+            raise OptionError(f"KnownLaw({part}={value!r}): no such column in the data of the model.")
+        return torch.as_tensor(design.frame[value].to_numpy(np.float64))
+    assert value is not None
+    return torch.full((len(design.frame),), float(value), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Regressed:
+    """Lambda(x) by a network for its Cholesky factor, fitted to Hessians on a third part of the sample.
+
+    For families whose Hessian depends on the outcome, or where the law of the treatment is out of reach. Noisier than
+    the other two, and targets over the observed treatment (AME, ATT) are not available with it.
+    """
+
+    floor: float = 1e-2
+    label = "regressed Hessian (three-way split)"
+    three_way = True
+
+    def __post_init__(self) -> None:
+        _check_fraction("Regressed", floor=self.floor)
+
+    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None:
+        return None
+
+    def inverse(
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
+        nodes: Nodes | None, options: Options,
+    ) -> Lambda:  # fmt: skip
+        hessian = structure.family.derivatives(u, theta)[1]  # (G, n, P, P)
+        rows = splits.spare * weight
+        mean = (hessian * rows[:, :, None, None]).sum(1) / rows.sum(1)[:, None, None]
+        lower = torch.linalg.cholesky(mean)  # (G, P, P); the regression runs on whitened Hessians
+        half = torch.linalg.solve_triangular(lower[:, None], hessian, upper=False)
+        white = torch.linalg.solve_triangular(lower[:, None], half.mT, upper=False)
+        family = Precision(hessian.shape[-1])
+        third = splits.on_spare()
+        empty = Units(white, u.d[:, :0], u.mask)
+        fitted: Theta = fit(Structure(family, ()), empty, x, weight, third, options, own_outcome=True)
+        precision = held_out(family.mean(empty, fitted.values(x)), splits)  # (R, n, P, P)
+        unit = lower[splits.held_out]  # (R, n, P, P)
+        eigenvalues, vectors = torch.linalg.eigh(precision)
+        relative = 1 / eigenvalues
+        back = torch.linalg.solve_triangular(unit.mT, vectors, upper=True)
+        inverse = (back / relative.clamp_min(self.floor)[..., None, :]) @ back.mT
+        return Lambda(inverse, float(relative.min()), (relative < self.floor).any(-1).any(0))
+
+
+def integrated(structure: Structure, theta: Tensor, nodes: Nodes, floor: float) -> Lambda:
+    """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
+    d = nodes.regressors(nodes.frame())  # (R, n, Q, K)
+    u = Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
+    rows = theta[:, :, None, :].expand(*d.shape[:-1], theta.shape[-1])
+    value = (structure.family.information(u, rows) * nodes.weight[..., None, None]).sum(2)
+    return invert(value, floor)
+
+
+def invert(value: Tensor, floor: float) -> Lambda:
+    """Inverse with eigenvalues no smaller than `floor` relative to the mean over rows, which is free of units."""
+    mean = value.mean((0, 1))
+    eigenvalues = torch.linalg.eigvalsh(mean / mean.diagonal().outer(mean.diagonal()).sqrt())
+    if not float(eigenvalues[0]) > 1e-10:
+        raise DataError(
+            "The mean of Lambda(x) is singular: given the features, some combination of the structural regressors does "
+            "not vary. Remove the feature that determines the treatment, or the redundant term."
+        )
+    lower = torch.linalg.cholesky(mean)
+    half = torch.linalg.solve_triangular(lower, value, upper=False)
+    white = torch.linalg.solve_triangular(lower, half.mT, upper=False)
+    relative, vectors = torch.linalg.eigh(white)
+    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
+    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
+    return Lambda(inverse, float(relative.min()), (relative < floor).any(-1).any(0))
+

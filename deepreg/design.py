@@ -1,0 +1,380 @@
+"""Design: a formula and data turned into the tensors a model is fitted to, on one row-filtered frame."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from deepreg import columns as door
+from deepreg.columns import Column
+from deepreg.errors import DataError, DeepregWarning, FormulaError, OptionError
+from deepreg.formula import Parsed, near, read
+from deepreg.recipe import TRANSFORMS, Part, Recipe, Unseen, finite, learn
+from deepreg.sample import Sample, codes, draw
+from deepreg.units import Units
+
+COLLINEAR = 1e-11  # a column of which less than this share is left after those before it is their combination
+FEW = 10  # a numeric treatment with at most this many distinct values counts as discrete
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One raw data column among the structural terms, the kind of thing an effect is about."""
+
+    name: str
+    kind: str  # "discrete" | "continuous"
+    levels: tuple[Any, ...]  # in order when discrete, else ()
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The tensors of `outcome ~ regressors | features | controls` on the rows used, and how to rebuild them elsewhere.
+
+    units.y is (n,), units.d (n, K) with columns named by `terms` as statsmodels names them; x (n, p) and w (n, q) are
+    the features and controls, standardised and clipped at +-5 standard deviations. All tensors are float64 except
+    cluster (n, 0|1|2), which holds codes 0..G-1.
+
+    Examples:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> data = {"y": rng.normal(size=50), "t": rng.normal(size=50), "x": rng.normal(size=50)}
+        >>> design = build("y ~ t | x", data)
+        >>> design.terms, tuple(design.at(t=1.0).d.shape)
+        (('Intercept', 't'), (50, 2))
+    """
+
+    units: Units
+    x: Tensor  # (n, p)
+    w: Tensor  # (n, q)
+    terms: tuple[str, ...]
+    features: tuple[str, ...]
+    controls: tuple[str, ...]
+    outcome: str
+    variables: tuple[Variable, ...]
+    weight: Tensor  # (n,)
+    cluster: Tensor  # (n, 0|1|2) long
+    cluster_names: tuple[str, ...]
+    frame: pd.DataFrame
+    index: pd.Index
+    rows: np.ndarray  # (n,) positions in the caller's data
+    dropped: Mapping[str, int]
+    recipe: Recipe
+    formula: str
+    notes: tuple[str, ...] = ()
+
+    def structural(self, frame: pd.DataFrame) -> Tensor:
+        """The structural columns d (len(frame), K) for an edited copy of rows of `self.frame`; any number of rows.
+
+        Raises DataError where the frame lacks a variable, holds a level not seen in training, or gives a value that is
+        not finite.
+        """
+        formed, unseen = self.recipe.conform(frame, ["regressors"])
+        if not unseen:
+            matrix, unseen = self.recipe.matrix("regressors", formed)
+        if unseen:
+            raise DataError(" ".join(map(_unseen, unseen)))
+        return torch.from_numpy(
+            np.ascontiguousarray(finite(matrix, self.terms, " after the edit", "Choose values for which it is."))
+        )
+
+    def at(self, **values: Any) -> Units:
+        """The same units with structural variables set to a scalar, an array (n,), or a callable of `self.frame`.
+
+        Raises DataError for a name that is not a structural variable, an array of another length, or an unseen level.
+        """
+        names = [variable.name for variable in self.variables]
+        edited = self.frame[names].copy(deep=False)
+        for name, value in values.items():
+            if name not in names:
+                raise DataError(
+                    f"{name!r} is no variable of the structural terms of {self.formula!r}. {near(name, names)}"
+                )
+            edited[name] = self._value(name, value)
+        return Units(self.units.y, self.structural(edited), self.units.mask)
+
+    def new(self, data: Any, outcome: bool = False, unseen: str = "nan") -> "Design":
+        """The same design on other data, with the transforms, levels and scaling of training.
+
+        Rows with missing values or unseen levels are left out: `rows` holds the positions used, `index` all of the
+        caller's rows. unseen="raise" makes an unseen level a DataError; by default one warning names it. Without
+        `outcome`, y is NaN, weights are 1 and there are no clusters, so none of those columns is needed.
+        """
+        if unseen not in ("nan", "raise"):
+            raise OptionError(f"unseen={unseen!r} is not known. Type 'nan' (leave such rows out) or 'raise'.")
+        return _rebuild(self, data, outcome, unseen)
+
+    def _value(self, name: str, value: Any) -> Any:
+        if callable(value):
+            value = value(self.frame)
+        shape = np.shape(value)
+        if shape == ():
+            return value
+        if shape != (len(self.frame),):
+            raise DataError(
+                f"at({name}=...) got shape {shape}; the design has {len(self.frame)} rows. Pass a scalar, an "
+                f"array of {len(self.frame)} values (of an array v for all {len(self.index)} rows of the data, "
+                "v[design.rows]), or a function of the frame."
+            )
+        return value.array if isinstance(value, pd.Series) else np.asarray(value)
+
+
+def build(
+    formula: str,
+    data: Any,
+    *,
+    weights: str | None = None,
+    cluster: str | Sequence[str] | None = None,
+    subset: str | None = None,
+    missing: str = "drop",
+    context: Mapping[str, Any] | None = None,
+) -> Design:
+    """Read a formula against data: the design of `outcome ~ structural terms | features | controls`.
+
+    Here `|` reads "regressors | what they vary with". `data` is a pandas or polars DataFrame, a pyarrow Table or a
+    dict of arrays, and is never changed. `weights` names a column of positive weights, `cluster` one or two columns,
+    `subset` is a pandas query; missing="drop" leaves rows with missing or infinite values out and counts them by cause,
+    "raise" refuses them. `context` holds names the formula may use besides columns (functions, constants).
+
+    Raises FormulaError or DataError, saying what to type instead.
+
+    Examples:
+        >>> build("y ~ t | x", {"y": [1., 2., 4., 3.], "t": [0, 1, 0, 1], "x": [1., 2., 3., None]}).dropped
+        {'missing regressors': 1}
+    """
+    if missing not in ("drop", "raise"):
+        raise OptionError(f"missing={missing!r} is not known. Type missing='drop' or missing='raise'.")
+    context = dict(context or {})
+    groups = _groups(cluster)
+    table = door.table(data)
+    parsed = read(formula, door.names(table), context, TRANSFORMS, [*groups, *([] if weights is None else [weights])])
+    borrowed = {name: context[name] for name in sorted(parsed.borrowed)}
+    _refuse_arrays(borrowed, len(door.index(table)), formula)
+    sample = draw(
+        table, parsed.columns, weights=weights, cluster=groups, subset=subset, missing=missing, context=context
+    )
+    if not len(sample.rows):
+        raise DataError(f"No rows are left of {len(sample.index)}: {_shown(sample.dropped) or 'the data are empty'}.")
+    learned = {name: Column.learn(series, name in parsed.categorical) for name, series in sample.columns.items()}
+    columns = {name: column for name, (column, _) in learned.items()}
+    frame = _frame({name: series for name, (_, series) in learned.items()}, sample)
+    _check_outcome(parsed, columns)
+
+    parts, matrices, notes = _learn(parsed, frame, columns, borrowed)
+    d = matrices["regressors"]
+    _check_regressors(parts["regressors"], d, parsed)
+    recipe = Recipe(
+        formula=formula,
+        outcome=parts["outcome"],
+        regressors=parts["regressors"],
+        features=parts.get("features"),
+        controls=parts.get("controls"),
+        columns=columns,
+        used=dict(parsed.columns),
+        weights=weights,
+        cluster=groups,
+        context=borrowed,
+    )
+    variables = tuple(_variable(name, frame[name], columns[name]) for name in parsed.columns["regressors"])
+    return _design(recipe, matrices, sample, frame, variables, tuple(notes))
+
+
+def _design(
+    recipe: Recipe,
+    matrices: Mapping[str, np.ndarray],
+    sample: Sample,
+    frame: pd.DataFrame,
+    variables: tuple[Variable, ...],
+    notes: tuple[str, ...],
+) -> Design:
+    n = len(sample.rows)
+    groups = tuple(name for name in recipe.cluster if name in sample.extra)
+    y = matrices["outcome"][:, 0] if "outcome" in matrices else np.full(n, np.nan)
+    return Design(
+        units=Units(_tensor(y), _tensor(matrices["regressors"]), torch.ones(n, dtype=torch.float64)),
+        x=_tensor(matrices.get("features", np.empty((n, 0)))),
+        w=_tensor(matrices.get("controls", np.empty((n, 0)))),
+        terms=recipe.regressors.names,
+        features=recipe.features.names if recipe.features else (),
+        controls=recipe.controls.names if recipe.controls else (),
+        outcome=recipe.outcome.names[0],
+        variables=variables,
+        weight=_tensor(sample.weight),
+        cluster=torch.from_numpy(codes(sample.extra, groups)),
+        cluster_names=groups,
+        frame=frame,
+        index=sample.index,
+        rows=sample.rows,
+        dropped=sample.dropped,
+        recipe=recipe,
+        formula=recipe.formula,
+        notes=notes,
+    )
+
+
+def _learn(
+    parsed: Parsed, frame: pd.DataFrame, columns: Mapping[str, Column], borrowed: Mapping[str, Any]
+) -> tuple[dict[str, Part], dict[str, np.ndarray], list[str]]:
+    parts: dict[str, Part] = {}
+    matrices: dict[str, np.ndarray] = {}
+    notes: list[str] = []
+    formed = frame.assign(**{name: column.conform(frame[name])[0] for name, column in columns.items()})
+    for name, terms in parsed.parts.items():
+        spec, matrix = learn(name, terms, formed, borrowed)
+        part = Part(spec, tuple(spec.column_names), tuple(range(matrix.shape[1])))
+        if name == "outcome" and matrix.shape[1] != 1:
+            raise DataError(f"The outcome {str(terms[0])!r} makes {matrix.shape[1]} columns, not one number per row.")
+        if name in ("features", "controls") and matrix.shape[1]:
+            part, found = part.scale(matrix)
+            if not part.names:
+                raise DataError(
+                    f"All {name} of {parsed.text!r} are constant in the {len(frame)} rows used ({', '.join(found)}). "
+                    "Name columns that vary, or drop the bar."
+                )
+            notes.extend(f"{one} is constant in the rows used and was left out of the {name}." for one in found)
+        parts[name], matrices[name] = part, part.scaled(matrix)
+    return parts, matrices, notes
+
+
+def _rebuild(trained: Design, data: Any, outcome: bool, policy: str) -> Design:
+    recipe = trained.recipe
+    used = {part: names for part, names in recipe.used.items() if outcome or part != "outcome"}
+    sample = draw(
+        door.table(data), used, weights=recipe.weights if outcome else None, cluster=recipe.cluster if outcome else ()
+    )
+    unseen: dict[str, Unseen] = {}
+    while True:  # a level may only show after a transform, so leave rows out and look again
+        formed, found = recipe.conform(sample.columns, used)
+        matrices: dict[str, np.ndarray] = {}
+        for part in used if not found else ():
+            matrices[part], more = recipe.matrix(part, formed)
+            found.extend(more)
+        if not found:
+            break
+        unseen.update({one.factor: one for one in found if one.factor not in unseen})
+        sample = _without(sample, found)
+    if unseen:
+        message = " ".join(map(_unseen, unseen.values()))
+        if policy == "raise":
+            raise DataError(message + " Pass unseen='nan' to leave such rows out.")
+        count = sample.dropped["unseen level"]
+        warnings.warn(f"{message} {count} row{'s are' if count > 1 else ' is'} left out.", DeepregWarning, stacklevel=3)
+    for part, matrix in matrices.items():
+        one = recipe.part(part)
+        matrices[part] = one.scaled(finite(matrix, one.spec.column_names, f" among the {part}"))
+    frame = _frame(formed, sample)
+    return _design(recipe, matrices, sample, frame, trained.variables, trained.notes)
+
+
+def _without(sample: Sample, unseen: Sequence[Unseen]) -> Sample:
+    bad = np.logical_or.reduce([one.rows for one in unseen])
+    keep = np.flatnonzero(~bad)
+    return sample._replace(
+        columns={name: series.iloc[keep].reset_index(drop=True) for name, series in sample.columns.items()},
+        weight=sample.weight[keep],
+        extra=sample.extra.iloc[keep].reset_index(drop=True),
+        rows=sample.rows[keep],
+        dropped={**sample.dropped, "unseen level": sample.dropped.get("unseen level", 0) + int(bad.sum())},
+    )
+
+
+def _unseen(one: Unseen) -> str:
+    values = ", ".join(map(repr, one.values[:5])) + (" ..." if len(one.values) > 5 else "")
+    return (
+        f"{one.factor!r} has level{'s' if len(one.values) > 1 else ''} {values} not seen in training. "
+        f"Levels: {', '.join(map(repr, one.levels[:20]))}{' ...' if len(one.levels) > 20 else ''}."
+    )
+
+
+def _frame(columns: Mapping[str, pd.Series], sample: Sample) -> pd.DataFrame:
+    extra = {str(name): sample.extra[name] for name in sample.extra if name not in columns}
+    return pd.DataFrame({**columns, **extra}, index=pd.RangeIndex(len(sample.rows)), copy=False)
+
+
+def _variable(name: str, series: pd.Series, column: Column) -> Variable:
+    if column.levels:
+        return Variable(name, "discrete", column.levels)
+    levels = np.sort(series.unique())
+    discrete = column.kind == "integer" or len(levels) <= FEW
+    return Variable(name, "discrete" if discrete else "continuous", tuple(levels.tolist()) if discrete else ())
+
+
+def _groups(cluster: str | Sequence[str] | None) -> tuple[str, ...]:
+    groups = (cluster,) if isinstance(cluster, str) else tuple(cluster or ())
+    if len(groups) > 2 or len(set(groups)) < len(groups) or not all(isinstance(name, str) for name in groups):
+        raise OptionError(
+            f"cluster={cluster!r} is not allowed. Type the name of a column, or of two: ('firm', 'year')."
+        )
+    return groups
+
+
+def _refuse_arrays(borrowed: Mapping[str, Any], n: int, formula: str) -> None:
+    for name, value in borrowed.items():
+        if not callable(value) and np.ndim(value) and len(value) == n:
+            raise DataError(
+                f"{name!r} in {formula!r} is not a column of the data but a variable of your program with {n} values, "
+                f"which would not follow when rows are left out. Make it a column: data.assign({name}={name})."
+            )
+
+
+def _check_outcome(parsed: Parsed, columns: Mapping[str, Column]) -> None:
+    term = next(iter(parsed.outcome))
+    column = columns.get(str(term))
+    if column is not None and column.kind == "category":
+        levels = column.levels
+        raise DataError(
+            f"The outcome {str(term)!r} is text or a category (levels {', '.join(map(repr, levels[:5]))}), but "
+            f"must be a number. For an outcome of two classes type I({term} == {levels[-1]!r}) ~ ..., or code it in the "
+            f"data: data[{str(term)!r}] == {levels[-1]!r}."
+        )
+
+
+def _check_regressors(part: Part, d: np.ndarray, parsed: Parsed) -> None:
+    n, k = d.shape
+    formula = parsed.text
+    empty = [str(term) for term, names in part.terms() if not names]
+    span = d.max(axis=0) - d.min(axis=0) if k else np.empty(0)
+    flat = [name for name, width in zip(part.names, span, strict=True) if not width and name != "Intercept"]
+    if "Intercept" not in part.names:  # a constant column may then be the intercept itself, unless it is zero
+        flat = [name for name in flat if not d[:, part.names.index(name)].any()]
+    if empty or flat:
+        raise DataError(
+            f"The regressor {(empty + flat)[0]!r} of {formula!r} takes only one value in the {n} rows used, so it has "
+            "no effect to estimate. Take it out of the formula, or use rows in which it varies."
+        )
+    if not k:
+        raise FormulaError(f"The formula {formula!r} has no structural term. Type at least an intercept: 'y ~ 1 + t'.")
+    if k > n:
+        raise DataError(
+            f"The structural terms of {formula!r} make {k} columns, but only {n} rows are used. Use fewer terms."
+        )
+    norms = np.sqrt((d**2).sum(axis=0))
+    r = np.asarray(np.linalg.qr(d / norms, mode="r"))
+    dependent = np.flatnonzero(np.abs(np.diag(r)) < COLLINEAR)
+    if len(dependent):
+        raise DataError(_collinear(d / norms, dependent, part.names, formula))
+
+
+def _collinear(d: np.ndarray, dependent: np.ndarray, names: Sequence[str], formula: str) -> str:
+    first = int(dependent[0])
+    before = [j for j in range(first) if j not in dependent]
+    share = np.linalg.lstsq(d[:, before], d[:, first], rcond=None)[0]
+    partners = [names[j] for j, b in zip(before, share, strict=True) if abs(b) > 1e-8]
+    more = f" So are {', '.join(repr(names[j]) for j in dependent[1:6])}." if len(dependent) > 1 else ""
+    return (
+        f"The structural terms of {formula!r} are collinear: {names[first]!r} is a combination of "
+        f"{', '.join(map(repr, partners))}, so their coefficients are not identified.{more} "
+        f"Remove {names[first]!r} or one of the others."
+    )
+
+
+def _shown(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {cause}" for cause, count in dropped.items())
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype="float64"))

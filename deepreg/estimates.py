@@ -1,0 +1,216 @@
+"""Estimates: everything that follows from influence values by linear algebra."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+from .errors import OptionError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How rows were sampled: weights, clusters and the small-sample factor of the covariance.
+
+    kind "HC0" has no factor; "HC1" n/(n - parameters); "cluster" G/(G - 1) (n - 1)/(n - parameters) with one or two
+    cluster variables. An average of influence values has one parameter, so that "HC1" divides by n - 1.
+    """
+
+    weight: Tensor  # (n,)
+    cluster: Tensor  # (n, 0|1|2) long
+    kind: str
+    parameters: int = 1
+
+    def covariance(self, psi: Tensor) -> Tensor:
+        """Covariance of the weighted mean of psi; (R, n, q) -> (R, q, q)."""
+        n, weight = psi.shape[1], self.weight / self.weight.sum()
+        mean = (psi * weight[:, None]).sum(1, keepdim=True)
+        rows = (psi - mean) * weight[:, None]  # (R, n, q)
+        if self.kind != "cluster":
+            return rows.mT @ rows * (1.0 if self.kind == "HC0" else n / (n - self.parameters))
+        ways = [self.cluster[:, j] for j in range(self.cluster.shape[1])]
+        pieces = [(ways[0], 1.0)] if len(ways) == 1 else [
+            (ways[0], 1.0), (ways[1], 1.0), (torch.unique(self.cluster, dim=0, return_inverse=True)[1], -1.0)
+        ]  # fmt: skip
+        total = torch.zeros(len(psi), psi.shape[2], psi.shape[2], dtype=psi.dtype, device=psi.device)
+        for code, sign in pieces:  # Cameron, Gelbach and Miller (2011): one way plus the other minus their crossing
+            count = int(code.max()) + 1
+            sums = torch.zeros(len(psi), count, psi.shape[2], dtype=psi.dtype, device=psi.device)
+            sums = sums.index_add(1, code, rows)
+            total += sign * count / (count - 1) * (n - 1) / (n - self.parameters) * (sums.mT @ sums)
+        return total
+
+
+@dataclass(frozen=True)
+class WaldTest:
+    """A Wald test: statistic, degrees of freedom and p-value, as statsmodels names them."""
+
+    statistic: float
+    df: int
+    pvalue: float
+    label: str = ""
+
+    def __str__(self) -> str:
+        p = "<0.001" if self.pvalue < 0.001 else f"{self.pvalue:.3f}"
+        return f"Wald test: chi2({self.df}) = {self.statistic:.3f}, p = {p}" + (f"  [{self.label}]" if self.label else "")
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """q estimates with their influence values: values, covariance, intervals, tests and functions of them.
+
+    psi is (R, n, q), one layer for each repeat of cross-fitting; the estimate of a repeat is its weighted mean. Over
+    repeats the value is the median and the variance the median of var_r + (value_r - median)^2 (Chernozhukov et al.
+    2018, definition 3.3), with the correlations of the mean of those matrices. Immutable.
+    """
+
+    names: tuple[str, ...]
+    psi: Tensor  # (R, n, q)
+    sampling: Sampling
+    plug_in: np.ndarray | None = None  # (q,) the same averages without the correction
+    null: np.ndarray | None = None  # (q,) hypothesised values, 0 unless given
+
+    @cached_property
+    def value(self) -> np.ndarray:
+        """Estimates; (q,)."""
+        return self._repeats().quantile(0.5, dim=0).numpy()
+
+    def _repeats(self) -> Tensor:
+        weight = self.sampling.weight / self.sampling.weight.sum()
+        return (self.psi * weight[:, None]).sum(1).cpu()  # (R, q)
+
+    @cached_property
+    def cov(self) -> np.ndarray:
+        """Covariance; (q, q)."""
+        spread = self._repeats() - torch.from_numpy(self.value)
+        each = self.sampling.covariance(self.psi).cpu() + spread[:, :, None] * spread[:, None, :]
+        if len(each) == 1:
+            return each[0].numpy()
+        variance = each.diagonal(dim1=1, dim2=2).quantile(0.5, dim=0)
+        mean = each.mean(0)
+        scale = (variance / mean.diagonal().clamp_min(1e-300)).sqrt()
+        return (mean * scale.outer(scale)).numpy()
+
+    @property
+    def std_error(self) -> np.ndarray:
+        """Standard errors; (q,)."""
+        return np.sqrt(np.clip(np.diag(self.cov), 0, None))
+
+    @property
+    def zvalues(self) -> np.ndarray:
+        """(value - null) / standard error; (q,)."""
+        return self._distance() / self.std_error
+
+    def _distance(self) -> np.ndarray:
+        return self.value - (0.0 if self.null is None else self.null)
+
+    @property
+    def pvalues(self) -> np.ndarray:
+        """Two-sided p-values of the null, normal; (q,)."""
+        return 2 * stats.norm.sf(np.abs(self.zvalues))
+
+    def interval(self, alpha: float = 0.05, critical: float | None = None) -> np.ndarray:
+        """value -+ critical x standard error; (q, 2). The critical value is the normal one unless given."""
+        if not 0 < alpha < 1:
+            raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
+        width = (stats.norm.isf(alpha / 2) if critical is None else critical) * self.std_error
+        return np.stack([self.value - width, self.value + width], 1)
+
+    def frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """The table: coef, std err, z, P>|z| and the interval, one row per name."""
+        low, high = self.interval(alpha).T
+        columns = {
+            "coef": self.value, "std err": self.std_error, "z": self.zvalues, "P>|z|": self.pvalues,
+            f"[{alpha / 2:g}": low, f"{1 - alpha / 2:g}]": high,
+        }  # fmt: skip
+        return pd.DataFrame(columns, index=list(self.names))
+
+    def __str__(self) -> str:
+        return self.frame().to_string(float_format="{:.4f}".format)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return str(self.frame().to_html(float_format="{:.4f}".format))
+
+    def band(self, alpha: float = 0.05, draws: int = 9999, rng: object = 0) -> pd.DataFrame:
+        """Simultaneous intervals: all q cover together with probability 1 - alpha.
+
+        The critical value is the 1 - alpha quantile of max |z| under the estimated correlation, by `draws` Gaussian
+        multiplier draws (Chernozhukov, Chetverikov and Kato 2013). Columns coef, lower, upper.
+        """
+        normal = np.random.default_rng(rng).standard_normal((draws, len(self.names)))  # type: ignore[arg-type]
+        scale = np.where(self.std_error > 0, self.std_error, 1.0)
+        values, vectors = np.linalg.eigh(self.cov / np.outer(scale, scale))
+        z = np.abs(normal @ (vectors * np.sqrt(np.clip(values, 0, None))).T).max(1)
+        low, high = self.interval(alpha, float(np.quantile(z, 1 - alpha))).T
+        return pd.DataFrame({"coef": self.value, "lower": low, "upper": high}, index=list(self.names))
+
+    def map(self, fn: Callable[[Tensor], Tensor], names: Sequence[str]) -> "Estimates":
+        """Smooth functions of the estimates by the delta method; fn maps (q,) to (r,) tensors.
+
+        >>> import torch
+        >>> from deepreg.estimates import Estimates, Sampling
+        >>> psi = torch.randn(1, 500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 5
+        >>> sampling = Sampling(torch.ones(500), torch.zeros(500, 0).long(), "HC1")
+        >>> Estimates(("a", "b"), psi, sampling).map(lambda v: v[:1] / v[1:], ["a / b"]).names
+        ('a / b',)
+        """
+        layers = []
+        weight = self.sampling.weight / self.sampling.weight.sum()
+        for layer in self.psi:
+            mean = (layer * weight[:, None]).sum(0)
+            jacobian = torch.autograd.functional.jacobian(fn, mean)
+            layers.append(fn(mean) + (layer - mean) @ jacobian.T)
+        return replace(self, names=tuple(names), psi=torch.stack(layers), plug_in=None, null=None)
+
+    def linear(self, matrix: np.ndarray, null: np.ndarray, names: Sequence[str]) -> "Estimates":
+        """matrix @ value, to be compared with `null`; (r, q) and (r,)."""
+        turn = torch.as_tensor(np.atleast_2d(matrix), dtype=self.psi.dtype, device=self.psi.device)
+        return replace(self, names=tuple(names), psi=self.psi @ turn.T, plug_in=None, null=np.atleast_1d(null))
+
+    def select(self, names: Sequence[str]) -> "Estimates":
+        """The estimates of those names, in that order."""
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise OptionError(f"No estimate is called {unknown[0]!r}; there are {', '.join(self.names)}.")
+        pick = [self.names.index(name) for name in names]
+        plug = None if self.plug_in is None else self.plug_in[pick]
+        return replace(self, names=tuple(names), psi=self.psi[..., pick], plug_in=plug, null=None)
+
+    def wald(self, label: str = "") -> WaldTest:
+        """The joint test that every value is its null, 0 unless given."""
+        values, vectors = np.linalg.eigh(self.cov)
+        if values[0] <= 1e-12 * values[-1]:
+            raise OptionError(f"The {len(self.names)} restrictions are linearly dependent; drop the redundant ones.")
+        rotated = vectors.T @ self._distance()
+        statistic = float((rotated**2 / values).sum())
+        return WaldTest(statistic, len(self.names), float(stats.chi2.sf(statistic, len(self.names))), label)
+
+    def by(self, groups: pd.Series | np.ndarray | Sequence[object]) -> pd.DataFrame:
+        """Averages within groups of rows, known before the outcome (group average effects), with their errors.
+
+        `groups` has one label for each row used, in order. Returns one row per group and estimate.
+        """
+        labels = pd.Series(np.asarray(groups))
+        if len(labels) != self.psi.shape[1]:
+            raise OptionError(f"groups has {len(labels)} labels, but the fit used {self.psi.shape[1]} rows.")
+        if labels.isna().any():
+            raise OptionError(f"groups has {int(labels.isna().sum())} missing labels; fill them or give them a group.")
+        parts = []
+        for label in sorted(labels.unique()):
+            rows = torch.from_numpy((labels == label).to_numpy()).to(self.psi.device)
+            weight = self.sampling.weight[rows]
+            cluster = self.sampling.cluster[rows]
+            compact = torch.stack(
+                [torch.unique(c, return_inverse=True)[1] for c in cluster.unbind(1)], 1
+            ) if cluster.shape[1] else cluster  # fmt: skip
+            sampling = replace(self.sampling, weight=weight, cluster=compact)
+            part = replace(self, psi=self.psi[:, rows], sampling=sampling, plug_in=None).frame()
+            parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))
+        return pd.concat(parts).swaplevel()

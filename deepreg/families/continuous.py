@@ -1,0 +1,75 @@
+"""Families for a continuous outcome: least squares, and the normal law whose scale varies with x."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..units import Units
+from .base import Family, index
+
+
+@dataclass(frozen=True)
+class Linear(Family):
+    """Least squares: l = (y - d'theta)^2 / 2, so that the Hessian is d d'.
+
+    >>> import deepreg
+    >>> deepreg.families.get("linear").name
+    'linear'
+    """
+
+    name: ClassVar[str] = "linear"
+    identity: ClassVar[bool] = True
+
+    def loss(self, u: Units, theta: Tensor) -> Tensor:
+        return 0.5 * (u.y - index(u, theta)) ** 2
+
+    def mean(self, u: Units, theta: Tensor) -> Tensor:
+        return index(u, theta)
+
+    def standardise(self, u: Units) -> tuple[Tensor, float, float]:
+        shift, scale = float(u.y.mean()), float(u.y.std(unbiased=False))
+        scale = scale if scale > 1e-12 * max(1.0, abs(shift)) else 1.0
+        return (u.y - shift) / scale, shift, scale
+
+    def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
+        theta = theta * scale
+        theta[..., intercept] += shift
+        return theta
+
+    def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(u.d.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
+        return index(u, theta) + noise
+
+
+@dataclass(frozen=True)
+class Gaussian(Linear):
+    """Normal likelihood with mean d'theta and standard deviation exp(log_sigma(x)).
+
+    l = log_sigma + (y - d'theta)^2 exp(-2 log_sigma) / 2; the expected Hessian is block diagonal.
+    """
+
+    name: ClassVar[str] = "gaussian"
+    extra: ClassVar[tuple[str, ...]] = ("log_sigma",)
+    outcome_free: ClassVar[bool] = False
+
+    def loss(self, u: Units, theta: Tensor) -> Tensor:
+        log_sigma = theta[..., -1]
+        return log_sigma + 0.5 * ((u.y - index(u, theta)) * (-log_sigma).exp()) ** 2
+
+    def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
+        log_sigma = theta[..., -1:] + torch.as_tensor(scale, dtype=theta.dtype).log()
+        coefficients = super().unstandardise(theta[..., :-1].clone(), shift, scale, intercept)
+        return torch.cat([coefficients, log_sigma], -1)
+
+    def information(self, u: Units, theta: Tensor) -> Tensor:
+        precision = (-2 * theta[..., -1]).exp()  # (...)
+        block = u.d[..., :, None] * u.d[..., None, :] * precision[..., None, None]  # (..., K, K)
+        out = torch.nn.functional.pad(block, (0, 1, 0, 1))
+        out[..., -1, -1] = 2.0
+        return out  # (..., P, P)
+
+    def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(u.d.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
+        return index(u, theta) + theta[..., -1].exp() * noise

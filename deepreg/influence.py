@@ -1,0 +1,106 @@
+"""psi: a target's orthogonal scores (Farrell, Liang and Misra 2021, theorem 2), for functions and for constants."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .design import Design
+from .errors import NotAvailable, OptionError
+from .law import Nodes
+from .structure import Structure
+from .targets import Target
+from .units import Units
+
+
+class Evaluated(NamedTuple):
+    """A target's values and gradients at some units."""
+
+    h: Tensor  # (..., q)
+    gradient: Tensor  # (..., q, P)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What psi is made of: theta at the held-out rows, score, inverse Lambda and the law of the treatment.
+
+    With constant theta, R = 1, every row has the same theta and Lambda, and `nodes` is None: E[. | x] is then an
+    average over the rows.
+    """
+
+    structure: Structure
+    design: Design
+    u: Units
+    theta: Tensor  # (R, n, P)
+    score: Tensor  # (R, n, P)
+    inverse: Tensor  # (R, n, P, P)
+    nodes: Nodes | None
+    constant: bool
+
+    def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
+        """psi (R, n, q) and the plug-in values (R, q).
+
+        mu = E[w H] / E[w], psi = (w (H - mu) - E[w H_theta | x] Lambda(x)^{-1} l_theta) / E[w] + mu, and its weighted
+        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features.
+        Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
+        """
+        if sample not in ("population", "fixed"):
+            raise OptionError(f"sample={sample!r}: allowed are 'population' (default) and 'fixed'.")
+        frame = self.design.frame
+        at = self._evaluate(target, frame, self.u, self.theta)
+        w = self._weights(target, frame)  # (n,)
+        row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
+        if self.constant:
+            gradient = (at.gradient * (w * row_weight)[:, None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
+        elif target.observed:
+            gradient = self._given_x(target)
+        else:
+            gradient = at.gradient
+        correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
+        mass = (w * row_weight).sum()
+        plug_in = (at.h * (w * row_weight)[:, None]).sum(1) / mass  # (R, q)
+        mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass
+        spread = w[:, None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
+        psi = (spread + correction) / mass
+        return psi - (psi * row_weight[:, None]).sum(1, keepdim=True) + mu[:, None, :], plug_in
+
+    def _evaluate(self, target: Target, frame: pd.DataFrame, u: Units, theta: Tensor) -> Evaluated:
+        scenarios = [self._units(self._edit(frame, edit), u) for edit in target.scenarios(self.design)]
+        theta = theta.detach().requires_grad_(True)
+        with torch.enable_grad():
+            h = target.h(self.structure, theta, u, *scenarios)
+            rows = [
+                torch.autograd.grad(h[..., j].sum(), theta, retain_graph=True, materialize_grads=True)[0]
+                for j in range(h.shape[-1])
+            ]
+        return Evaluated(h.detach(), torch.stack(rows, -2))
+
+    def _edit(self, frame: pd.DataFrame, edit) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+        return frame.assign(**edit)
+
+    def _units(self, frame: pd.DataFrame, like: Units) -> Units:
+        d = self.design.structural(frame).to(like.d)
+        return Units(like.y, d.reshape(like.d.shape), like.mask)
+
+    def _weights(self, target: Target, frame: pd.DataFrame) -> Tensor:
+        weight = target.weight(self.design, frame)
+        if weight is None:
+            return torch.ones(len(frame), dtype=torch.float64, device=self.theta.device)
+        return torch.as_tensor(weight, dtype=torch.float64, device=self.theta.device)
+
+    def _given_x(self, target: Target) -> Tensor:
+        """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
+        if self.nodes is None:
+            raise NotAvailable(
+                f"{type(target).__name__} averages over the observed treatment, which needs the law of the treatment "
+                "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
+            )
+        frame = self.nodes.frame()
+        d = self.nodes.regressors(frame)  # (R, n, Q, K)
+        u = Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
+        theta = self.theta[:, :, None, :].expand(*d.shape[:-1], self.theta.shape[-1])
+        at = self._evaluate(target, frame, u, theta)
+        weight = self.nodes.weight * self._weights(target, frame).reshape(self.nodes.weight.shape)
+        return (at.gradient * weight[..., None, None]).sum(2)

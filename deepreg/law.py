@@ -1,0 +1,253 @@
+"""The law of the structural variables given x, as quadrature nodes: known by design, or estimated on the same splits.
+
+Discrete variables are classified jointly (one class for each combination of levels that occurs); each continuous one
+is location plus scale times an empirical standardised residual, given x and the class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .design import Design
+from .errors import DataError
+from .families.continuous import Gaussian
+from .families.nuisance import Multinomial
+from .splits import Splits
+from .structure import Structure
+from .theta import Options, Theta, fit, held_out
+from .units import Units
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Points and weights that integrate over the structural variables, for each row and the group that held it out."""
+
+    weight: Tensor  # (R, n, Q), sums to 1
+    values: Mapping[str, np.ndarray]  # each structural variable, (R, n, Q)
+    design: Design
+
+    def frame(self) -> pd.DataFrame:
+        """The rows of the design repeated for each repeat and node, with the node's values; R n Q rows."""
+        repeats, n, q = self.weight.shape
+        rows = np.tile(np.repeat(np.arange(n), q), repeats)
+        return self.design.frame.iloc[rows].reset_index(drop=True).assign(
+            **{name: value.reshape(-1) for name, value in self.values.items()}
+        )  # fmt: skip
+
+    def regressors(self, frame: pd.DataFrame) -> Tensor:
+        """The structural regressors of (an edit of) frame(); (R, n, Q, K)."""
+        return self.design.structural(frame).to(self.weight).unflatten(0, tuple(self.weight.shape))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The combinations of levels of the discrete structural variables that occur in the data."""
+
+    table: pd.DataFrame  # one row for each class, one column for each discrete variable
+    code: Tensor  # (n,) long
+
+    @classmethod
+    def of(cls, design: Design) -> "Cells":
+        names = [v.name for v in design.variables if v.kind == "discrete"]
+        if not names:
+            return cls(pd.DataFrame(index=[0]), torch.zeros(len(design.frame), dtype=torch.long))
+        grouped = design.frame.groupby(names, sort=True, observed=True)
+        table = grouped.size().index.to_frame(index=False)
+        for name in names:  # keep the dtype, so that the formula reads a node as it reads a row
+            table[name] = table[name].astype(design.frame[name].dtype)
+        return cls(table, torch.as_tensor(grouped.ngroup().to_numpy(), dtype=torch.long))
+
+    def label(self, c: int) -> str:
+        return ", ".join(f"{k}={v}" for k, v in self.table.iloc[c].items())
+
+
+@dataclass(frozen=True)
+class FittedLaw:
+    """A law of the structural variables given x: class probabilities, and location and scale of the continuous ones.
+
+    Anything it returns has one entry for each group g of the splits, fitted without that group's held-out rows.
+    """
+
+    design: Design
+    cells: Cells
+    continuous: tuple[str, ...]
+    classifier: Theta | Tensor | None  # a fitted one; or known probabilities (n, C); or None: a single class
+    moments: tuple[Theta | tuple[Tensor, Tensor], ...]  # fitted; or the known mean and standard deviation, each (n,)
+    shape: Tensor  # (S, V) standardised residuals that stand for their joint law
+    mass: Tensor  # (S,) their weights
+    trim: float
+
+    @property
+    def known(self) -> bool:
+        return not isinstance(self.classifier, Theta) and not any(isinstance(m, Theta) for m in self.moments)
+
+    def probability(self, x: Tensor, trim: bool = True) -> Tensor:
+        """P(class | x) of each group; (n, p) -> (G or 1, n, C)."""
+        if isinstance(self.classifier, Theta):
+            raw = Multinomial(len(self.cells.table)).mean(_none(x), self.classifier.values(x))
+            if not trim:
+                return raw
+            floored = raw.clamp_min(self.trim)
+            return floored / floored.sum(-1, keepdim=True)
+        if self.classifier is None:
+            return torch.ones(1, len(x), 1, dtype=torch.float64, device=x.device)
+        return self.classifier[None]
+
+    def location_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each continuous variable given x and class; (G or 1, n, C, V) each."""
+        means, scales = [], []
+        classes = len(self.cells.table)
+        for moment in self.moments:
+            if isinstance(moment, Theta):
+                value = torch.stack([moment.values(_with_class(x, c, classes)) for c in range(classes)], 2)
+                means.append(value[..., 0])
+                scales.append(value[..., 1].exp())
+            else:
+                means.append(moment[0][None, :, None].expand(1, -1, classes))
+                scales.append(moment[1][None, :, None].expand(1, -1, classes))
+        return torch.stack(means, -1), torch.stack(scales, -1)
+
+    def _points(self, x: Tensor, shape: Tensor, mass: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Node weights (G, n, Q) and continuous values (G, n, Q, V), the classes outermost within Q."""
+        probability = self.probability(x)
+        if not self.continuous:
+            return probability, None
+        mean, scale = self.location_scale(x)
+        value = mean[..., None, :] + scale[..., None, :] * shape  # (G, n, C, S, V)
+        groups = max(len(probability), len(value))
+        weight = (probability[..., None] * mass).expand(groups, -1, -1, -1).flatten(2)
+        return weight, value.expand(groups, -1, -1, -1, -1).flatten(2, 3)
+
+    def centre(self, x: Tensor, terms_free: Tensor) -> Tensor:
+        """E[d | x] of each group, zero where `terms_free` (K,) is 0; (n, p) -> (G, n, K).
+
+        Any function of x would be a valid origin for d, so three nodes stand for each continuous law here.
+        """
+        shape, mass = (self.shape, self.mass) if self.shape.shape[1] != 1 else _gauss(self.shape[:, 0], 3, self.mass)
+        weight, value = self._points(x, shape, mass)
+        if value is None:
+            d = self.design.structural(self.cells.table).to(weight)  # (C, K): the variables of part 1 alone decide
+            return (weight @ d) * terms_free
+        groups, n, q = weight.shape
+        cells = np.tile(np.repeat(np.arange(len(self.cells.table)), len(mass)), groups * n)
+        frame = self.cells.table.iloc[cells].reset_index(drop=True).assign(
+            **{name: value[..., j].reshape(-1).cpu().numpy() for j, name in enumerate(self.continuous)}
+        )  # fmt: skip
+        d = self.design.structural(frame).to(weight).unflatten(0, (groups, n, q))
+        return (weight[..., None] * d).sum(2) * terms_free
+
+    def nodes(self, x: Tensor, splits: Splits) -> Nodes:
+        """Quadrature for each row under the group that held it out."""
+        weight, value = self._points(x, self.shape, self.mass)
+        groups = splits.groups
+        weight = held_out(weight.expand(groups, -1, -1), splits)
+        repeats, n, q = weight.shape
+        cells = np.repeat(np.arange(len(self.cells.table)), q // len(self.cells.table))
+        values = {
+            name: np.broadcast_to(self.cells.table[name].to_numpy()[cells], (repeats, n, q))
+            for name in self.cells.table.columns
+        }
+        if value is not None:
+            value = held_out(value.expand(groups, -1, -1, -1), splits).cpu().numpy()
+            values |= {name: value[..., j] for j, name in enumerate(self.continuous)}
+        return Nodes(weight, values, self.design)
+
+    def trimmed(self, x: Tensor, splits: Splits) -> Tensor:
+        """Rows with a held-out class probability below the trimming level, in any repeat; (n,) bool."""
+        raw = self.probability(x, trim=False)
+        return (held_out(raw.expand(splits.groups, -1, -1), splits) < self.trim).any(-1).any(0)
+
+
+def _none(x: Tensor) -> Units:
+    empty = torch.zeros(len(x), 0, dtype=torch.float64, device=x.device)
+    return Units(empty[:, :0].sum(1), empty, torch.ones(len(x), dtype=torch.float64, device=x.device))
+
+
+def _with_class(x: Tensor, c: int, classes: int) -> Tensor:
+    """x with indicator columns of class c, where there are several."""
+    if classes == 1:
+        return x
+    row = torch.nn.functional.one_hot(torch.tensor(c), classes).to(x)
+    return torch.cat([x, row.expand(len(x), -1)], 1)
+
+
+def estimate(design: Design, x: Tensor, splits: Splits, options: Options, trim: float) -> FittedLaw:
+    """Fit the law of the structural variables given x, on the splits and with the trainer of theta itself."""
+    cells = Cells.of(design)
+    code, weight, classes = cells.code.to(x.device), design.weight.to(x.device), len(cells.table)
+    _check_variation(cells, code, splits)
+    classifier = None
+    if classes > 1:
+        u = _none(x)._replace(y=code.double())
+        classifier = fit(Structure(Multinomial(classes), ()), u, x, weight, splits, options)
+    continuous = tuple(v.name for v in design.variables if v.kind == "continuous")
+    given = torch.cat([x, torch.nn.functional.one_hot(code, classes).to(x)], 1) if classes > 1 else x
+    ones = torch.ones(len(x), 1, dtype=torch.float64, device=x.device)
+    moments, residuals = [], []
+    for name in continuous:
+        y = torch.as_tensor(design.frame[name].to_numpy(np.float64), device=x.device)
+        moment = fit(Structure(Gaussian(), ("Intercept",)), Units(y, ones, ones[:, 0]), given, weight, splits, options)
+        mean, log_scale = held_out(moment.values(given), splits).unbind(-1)  # (R, n) each
+        moments.append(moment)
+        residuals.append(((y - mean) / log_scale.exp()).flatten())
+    if not continuous:
+        nothing = torch.zeros(1, 0, dtype=torch.float64, device=x.device)
+        return FittedLaw(design, cells, (), classifier, (), nothing, torch.ones_like(nothing.sum(1)), trim)
+    shape, mass = representative(torch.stack(residuals, 1), options.generator)
+    return FittedLaw(design, cells, continuous, classifier, tuple(moments), shape, mass, trim)
+
+
+def _check_variation(cells: Cells, code: Tensor, splits: Splits) -> None:
+    """Every class has to occur among the training rows of every group."""
+    rows = (splits.train | splits.valid)[splits.first].double()
+    count = rows @ torch.nn.functional.one_hot(code, len(cells.table)).double()  # (G, C)
+    if bool((count == 0).any()):
+        c = int((count == 0).any(0).nonzero()[0, 0])
+        total = int((code == c).sum())
+        raise DataError(
+            f"{cells.label(c)} occurs in {total} rows only, and in none of the training rows of some fold, so what "
+            "happens there cannot be learned. Merge rare levels, drop those rows with subset=, or use fewer folds."
+        )
+
+
+def representative(residuals: Tensor, generator: torch.Generator, draws: int = 128) -> tuple[Tensor, Tensor]:
+    """Points and weights with the law of the residuals; (N, V) -> (S, V), (S,).
+
+    One variable: the 9-point Gauss rule of the empirical law, exact for polynomials up to degree 17. Several: joint
+    draws, moved to the sample's mean and covariance.
+    """
+    if residuals.shape[1] == 1:
+        return _gauss(residuals[:, 0], 9)
+    pick = torch.randperm(len(residuals), generator=generator)[:draws].to(residuals.device)
+    points = residuals[pick]
+    want, have = torch.linalg.cholesky(residuals.T.cov()), torch.linalg.cholesky(points.T.cov(correction=0))
+    points = (points - points.mean(0)) @ torch.linalg.solve_triangular(have, want, upper=False, left=False).T
+    return points + residuals.mean(0), torch.full_like(points[:, 0], 1 / len(points))
+
+
+def _gauss(sample: Tensor, nodes: int, mass: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Gauss rule of a discrete measure by Lanczos with reorthogonalisation (Golub and Welsch 1969)."""
+    mass = torch.full_like(sample, 1 / len(sample)) if mass is None else mass
+    basis, diagonal, off = [mass.sqrt() / mass.sum().sqrt()], [], []
+    for _ in range(min(nodes, len(sample))):
+        v = sample * basis[-1]
+        diagonal.append(v @ basis[-1])
+        for _ in range(2):
+            q = torch.stack(basis)
+            v = v - q.T @ (q @ v)
+        norm = v.norm()
+        if float(norm) < 1e-10 * float(sample.abs().max()):
+            break
+        off.append(norm)
+        basis.append(v / norm)
+    size = len(diagonal)
+    jacobi = torch.diag(torch.stack(diagonal))
+    if size > 1:
+        side = torch.stack(off[: size - 1])
+        jacobi = jacobi + torch.diag(side, 1) + torch.diag(side, -1)
+    points, vectors = torch.linalg.eigh(jacobi)
+    return points[:, None], vectors[0] ** 2

@@ -1,0 +1,233 @@
+"""The model and its fit: the pipeline from a design to results, on one screen."""
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import splits as cross_fitting
+from . import theta as surface
+from .curvature import Curvature, EstimatedLaw, KnownLaw, Lambda, Regressed
+from .design import Design
+from .errors import OptionError
+from .estimates import Sampling
+from .influence import Scores
+from .law import Cells, FittedLaw
+from .networks import MLP, Architecture
+from .results import Results, covariance_kind, free_of_intercept
+from .splits import Splits
+from .structure import Structure, score_of
+from .summary import Facts, quantiles
+from .theta import Options, Theta
+from .trainers import LBFGS, Trainer
+from .units import Units
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Model:
+    """A structural regression that is ready to fit. Made by `deepreg.structural`; frozen."""
+
+    design: Design
+    structure: Structure
+    vcov: str
+    assignment: KnownLaw | None = None
+
+    def __repr__(self) -> str:
+        return f"<deepreg Model {self.design.formula!r}, family={self.structure.family.name!r}, not fitted>"
+
+    def fit(
+        self,
+        *,
+        folds: int = 5,
+        members: int = 4,
+        repeats: int = 1,
+        network: Architecture | None = None,
+        trainer: Trainer | None = None,
+        penalty: float = 1e-3,
+        hessian: str | Curvature | None = None,
+        device: str = "auto",
+        rng: int | np.random.Generator | np.random.SeedSequence | None = None,
+        progress: bool | None = None,
+    ) -> Results:
+        """Fit theta(x) by cross-fitting and return the results; with no features, by Newton's method.
+
+        folds : parts of the sample, each judged by networks trained on the others.
+        members : networks averaged in each fold, with validation slices that rotate.
+        repeats : independent cross-fits; estimates are medians over them.
+        network : an architecture, by default MLP(hidden=(20, 20)) with a linear path.
+        trainer : LBFGS() or AdamW(); by default LBFGS().
+        penalty : L2 penalty on the weights of the perceptron, at least 0.
+        hessian : "estimated" (law of the treatment), "regressed", or a Curvature. Default: `assignment=` if given.
+        device : "auto", "cpu", "cuda" or "cuda:1".
+        rng : whatever numpy.random.default_rng accepts; the same value gives the same digits.
+        progress : show a progress bar; by default on a terminal.
+
+        Raises OptionError for an unknown option, DataError where the data cannot support the fit.
+        """
+        seed = np.random.default_rng(rng)
+        shown = str(rng) if isinstance(rng, int) else "a generator" if rng is not None else "none given"
+        place = _device(device)
+        u = Units(*(t.to(place) for t in self.design.units))
+        x = torch.cat([self.design.x, self.design.w], 1).to(place)
+        weight = self.design.weight.to(place)
+        if x.shape[1] == 0:
+            return self._constant(u, weight)
+        if not penalty >= 0:
+            raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
+        generator = torch.Generator().manual_seed(int(seed.integers(2**62)))
+        curvature = _curvature(hessian, self.assignment)
+        splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
+        with _Bar(progress) as bar:
+            options = Options(network or MLP(), trainer or LBFGS(), penalty, place, generator, bar.step)
+            bar.stage("law of the treatment")
+            law = curvature.law(self.design, x, splits, options)
+            centre = None
+            if law is not None and self.structure.intercept is not None and self.structure.family.indexed:
+                centre = law.centre(x, free_of_intercept(self.structure, x))
+            p = self.design.x.shape[1]
+            reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
+            bar.stage("theta(x)")
+            fitted = surface.fit(self.structure, u, x, weight, splits, options, centre, reads)
+            every = fitted.values(x, centre)
+            theta = surface.held_out(every, splits)
+            bar.stage("Lambda(x)")
+            nodes = None if law is None else law.nodes(x, splits)
+            lam = curvature.inverse(self.structure, u, x, weight, every, splits, nodes, options)
+        score = score_of(self.structure.family, u, theta)
+        scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
+        facts = self._facts(options, splits, fitted, law, lam, curvature, x, shown)
+        kept = law if centre is not None else None
+        return Results(
+            self.design, self.structure, scores, self._sampling(1, place), facts, splits, fitted, kept, lam
+        )
+
+    def _constant(self, u: Units, weight: Tensor) -> Results:
+        """No features: theta is constant, and psi the ordinary influence function of an M-estimator."""
+        y, shift, scale = u.y, 0.0, 1.0
+        if self.structure.intercept is not None:
+            y, shift, scale = self.structure.family.standardise(u)
+        pooled = self.structure.pooled(Units(y, u.d, u.mask), weight[None])
+        theta = pooled.theta
+        if self.structure.intercept is not None:
+            theta = self.structure.family.unstandardise(theta.clone(), shift, scale, self.structure.intercept)
+        n, size = len(u.y), theta.shape[1]
+        rows = theta[:, None, :].expand(1, n, size)
+        score, hessian = self.structure.family.derivatives(u, rows)
+        mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
+        inverse = torch.linalg.inv(mean)[:, None]  # (1, 1, P, P)
+        scores = Scores(self.structure, self.design, u, rows, score, inverse, None, constant=True)
+        facts = Facts(f"constant coefficients, {self.structure.family.name}", (), (), (), True)
+        return Results(self.design, self.structure, scores, self._sampling(size, u.y.device), facts)
+
+    def _sampling(self, parameters: int, device: torch.device) -> Sampling:
+        kind = covariance_kind(self.vcov, self.design)
+        return Sampling(self.design.weight.to(device), self.design.cluster.to(device), kind, parameters)
+
+    def _splits(self, folds: int, members: int, repeats: int, generator: torch.Generator, spare: bool) -> Splits:
+        cluster = self.design.cluster[:, 0] if self.design.cluster.shape[1] else None
+        code = Cells.of(self.design).code
+        stratum = code if int(code.max()) > 0 and cluster is None else None
+        return cross_fitting.make(
+            len(self.design.frame), folds=folds, members=members, repeats=repeats, generator=generator,
+            cluster=cluster, stratum=stratum, spare=spare,
+        )  # fmt: skip
+
+    def _facts(
+        self, options: Options, splits: Splits, fitted: Theta, law: FittedLaw | None, lam: Lambda,
+        curvature: Curvature, x: Tensor, rng: str,
+    ) -> Facts:  # fmt: skip
+        repeats, members = len(splits.fold), len(splits.owner) // splits.groups
+        header = [
+            ("Features:", " + ".join(self.design.features)),
+            ("Network:", options.network.describe()),
+            ("Cross-fitting:", f"{splits.groups // repeats} folds x {members} members x {repeats} repeat{'s' * (repeats > 1)}"),
+            ("Lambda(x):", curvature.label),
+            ("rng:", rng),
+            ("Rows are:", "averages of theta(x), debiased"),
+        ]
+        if self.design.controls:
+            header.insert(1, ("Controls:", " + ".join(self.design.controls)))
+        loss, best = fitted.loss, fitted.history.best.double()
+        diagnostics: list[tuple[str, str | float | int]] = [
+            ("Out-of-fold loss, homogeneous:", f"{loss['homogeneous']:.5g}"),
+            ("Out-of-fold loss, theta(x):", f"{loss['network']:.5g}"),
+            ("Steps kept, median (max):", f"{best.median():.0f} ({best.max():.0f})"),
+            ("Replicates at the step limit:", f"{int(fitted.history.limited.sum())} of {len(best)}"),
+            ("Smallest eigenvalue of Lambda:", f"{lam.smallest:.3g} of its mean"),
+            ("Rows with Lambda floored:", f"{int(lam.floored.sum()):,}"),
+        ]
+        notes = [
+            "'|' reads 'regressors | what their coefficients vary with', not fixed effects.",
+            "Standard errors are those of influence functions (Farrell, Liang and Misra 2021): robust, for the population.",
+        ]
+        if law is not None and len(law.cells.table) > 1:
+            raw = law.probability(x, trim=False)
+            chance = surface.held_out(raw.expand(splits.groups, -1, -1), splits).mean(0)
+            least = chance.min(-1).values.cpu().numpy()
+            diagnostics.append(("Least class probability, quartiles:", quantiles(least)))
+            if not law.known:
+                trimmed = int(law.trimmed(x, splits).sum())
+                diagnostics.append((f"Rows trimmed at P(t | x) < {law.trim:g}:", f"{trimmed:,}"))
+                if trimmed > 0.05 * len(x):
+                    notes.append(
+                        f"{trimmed:,} rows ({trimmed / len(x):.0%}) have a treatment level that hardly occurs at their "
+                        "features; the averages over them lean on extrapolation. Consider the ATT, or a subset."
+                    )
+        if bool(fitted.history.limited.any()):
+            notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=) or AdamW(epochs=).")
+        if loss["network"] > loss["homogeneous"]:
+            notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
+        return Facts(f"structural, {self.structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False)
+
+
+def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None) -> Curvature:
+    if assignment is not None:
+        if hessian is not None:
+            raise OptionError("hessian= and assignment= both say how Lambda(x) is learned; give one of them.")
+        return assignment
+    if hessian is None or hessian == "estimated":
+        return EstimatedLaw()
+    if hessian == "regressed":
+        return Regressed()
+    if isinstance(hessian, str) or not callable(getattr(hessian, "inverse", None)):
+        raise OptionError(f"hessian={hessian!r}: allowed are 'estimated', 'regressed', or a Curvature such as Regressed().")
+    return hessian
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise OptionError(f"device={name!r}: allowed are 'auto', 'cpu', 'cuda' and 'cuda:N'.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"device={name!r}: this machine has no CUDA device; use device='auto' or 'cpu'.")
+    return device
+
+
+class _Bar:
+    """A progress bar over the stages of a fit, on a terminal unless asked otherwise."""
+
+    def __init__(self, wanted: bool | None) -> None:
+        from tqdm import tqdm
+
+        shown = sys.stderr.isatty() if wanted is None else wanted
+        self._bar = tqdm(total=1, disable=not shown, leave=False, bar_format="{desc}: {n}/{total} steps [{elapsed}]")
+
+    def stage(self, name: str) -> None:
+        self._bar.set_description_str(name)
+
+    def step(self, done: int, most: int) -> None:
+        self._bar.total = most
+        self._bar.n = done
+        self._bar.refresh()
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+

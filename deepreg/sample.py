@@ -1,0 +1,129 @@
+"""Sample: the complete rows of the caller's data that a formula can use, and why the others were left out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from deepreg import columns as door
+from deepreg.errors import DataError, OptionError
+
+CAUSES = {"outcome": "missing outcome", "regressors": "missing regressors"}
+CAUSES |= {"features": "missing regressors", "controls": "missing regressors"}
+
+
+class Sample(NamedTuple):
+    """Clean columns of the rows used, with weights, clusters and the count of rows left out by cause."""
+
+    columns: dict[str, pd.Series]  # plain kinds (see columns.plain), complete, rows 0..n-1
+    weight: np.ndarray  # (n,) ones when there is no weights column
+    extra: pd.DataFrame  # the weights and cluster columns as the caller has them
+    rows: np.ndarray  # (n,) positions in the caller's data
+    index: pd.Index  # the caller's, all rows
+    dropped: dict[str, int]
+
+
+def draw(
+    table: Any,
+    used: Mapping[str, Sequence[str]],
+    *,
+    weights: str | None = None,
+    cluster: Sequence[str] = (),
+    subset: str | None = None,
+    missing: str = "drop",
+    context: Mapping[str, Any] | None = None,
+) -> Sample:
+    """The rows where every column used (part of the formula -> names), the weights and the clusters are finite.
+
+    Infinite values count as missing. Raises DataError for a column that cannot be used, and with missing="raise" for
+    any row that would be left out.
+    """
+    index = door.index(table)
+    reserved = list(dict.fromkeys([*([] if weights is None else [weights]), *cluster]))
+    formula_columns = list(dict.fromkeys(name for part in used.values() for name in part))
+    picked = door.pick(table, formula_columns)
+    extra = pd.DataFrame(index=picked.index)
+    for name, role in [(weights, "weights"), *((one, "cluster") for one in cluster)]:
+        if name is not None:
+            extra[name] = door.pick(table, [name], f"{role}={name!r}")[name]
+    clean = {name: door.plain(picked[name]) for name in formula_columns}
+    kept, dropped = np.ones(len(index), dtype=bool), dict[str, int]()
+    if subset is not None:
+        kept = _query(table, subset, context or {})
+        dropped["subset"] = int((~kept).sum())
+
+    holes: list[tuple[str, str, np.ndarray]] = []  # cause, column, where
+    for part, part_columns in used.items():
+        holes.extend((CAUSES[part], name, door.missing(clean[name])) for name in part_columns)
+    weight = np.ones(len(index))
+    if weights is not None:
+        weight, absent = _weights(extra[weights], kept)
+        holes.append(("missing weights", weights, absent))
+    holes.extend(("missing cluster", name, extra[name].isna().to_numpy(dtype=bool)) for name in cluster)
+    if missing == "raise":
+        _refuse(holes, kept)
+    for cause, _, where in holes:
+        dropped[cause] = dropped.get(cause, 0) + int((kept & where).sum())
+        kept = kept & ~where
+    rows = np.flatnonzero(kept)
+    return Sample(
+        columns={name: series.iloc[rows].reset_index(drop=True) for name, series in clean.items()},
+        weight=weight[rows],
+        extra=extra[reserved].iloc[rows].reset_index(drop=True),
+        rows=rows,
+        index=index,
+        dropped={cause: count for cause, count in dropped.items() if count},
+    )
+
+
+def codes(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Cluster membership as codes 0..G-1 in sorted order, one column per name: (n, len(names)) int64."""
+    found = [
+        pd.factorize(frame[name].astype("category").cat.remove_unused_categories(), sort=True)[0] for name in names
+    ]
+    return np.stack(found, axis=1).astype("int64") if found else np.empty((len(frame), 0), dtype="int64")
+
+
+def _query(table: Any, subset: str, context: Mapping[str, Any]) -> np.ndarray:
+    if not isinstance(subset, str):
+        raise OptionError(
+            f"subset is a query string such as 'age >= 18 and city == \"Rome\"', not {type(subset).__name__}."
+        )
+    frame = (table if isinstance(table, pd.DataFrame) else table.to_pandas()).reset_index(drop=True)
+    try:
+        mask = frame.eval(subset, local_dict=dict(context), global_dict={}, engine="python")
+    except Exception as error:  # whatever the user's expression raises
+        raise DataError(f"subset={subset!r} cannot be evaluated on the data: {error}.") from error
+    if np.shape(mask) != (len(frame),) or not types.is_bool_dtype(getattr(mask, "dtype", None)):
+        raise DataError(
+            f"subset={subset!r} is not a condition (true or false for each row). Type, for example, 'x > 0'."
+        )
+    return pd.Series(mask).fillna(False).to_numpy(dtype=bool)
+
+
+def _weights(series: pd.Series, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    plain = door.plain(series)
+    if not types.is_numeric_dtype(plain.dtype) or types.is_bool_dtype(plain.dtype):
+        raise DataError(
+            f"The weights {series.name!r} are not numbers (dtype {series.dtype}). Weights must be positive numbers."
+        )
+    values = plain.to_numpy(dtype="float64")
+    bad = kept & np.isfinite(values) & (values <= 0)
+    if bad.any():
+        zero, negative = int((values[bad] == 0).sum()), int((values[bad] < 0).sum())
+        raise DataError(
+            f"The weights {series.name!r} must be positive: {zero} are zero and {negative} negative. "
+            f"Leave these rows out: subset='{series.name} > 0'."
+        )
+    return values, ~np.isfinite(values)
+
+
+def _refuse(holes: list[tuple[str, str, np.ndarray]], kept: np.ndarray) -> None:
+    counts = {name: int((kept & where).sum()) for _, name, where in holes}
+    if found := [f"{name!r} in {count}" for name, count in counts.items() if count]:
+        raise DataError(
+            f"Missing or infinite values, of {int(kept.sum())} rows: {', '.join(found)}. "
+            "Fill or remove them, or pass missing='drop'."
+        )

@@ -1,0 +1,34 @@
+"""Simulated data with known answers, and Monte Carlo studies of what an estimator makes of them."""
+
+from .montecarlo import study, tabulate
+from .processes import (
+    Simulation,
+    friedman,
+    get,
+    heteroskedastic,
+    highdim,
+    linear_const,
+    logit_continuous,
+    names,
+    poisson_confounded,
+    price,
+    tutorial,
+    tutoring,
+)
+
+__all__ = [
+    "Simulation",
+    "friedman",
+    "get",
+    "heteroskedastic",
+    "highdim",
+    "linear_const",
+    "logit_continuous",
+    "names",
+    "poisson_confounded",
+    "price",
+    "study",
+    "tabulate",
+    "tutorial",
+    "tutoring",
+]

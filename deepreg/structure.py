@@ -1,0 +1,111 @@
+"""The structural model without its functions: names of theta, and the homogeneous fit that every network starts from."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .errors import DataError
+from .families import Family
+from .units import Units
+
+
+class Pooled(NamedTuple):
+    """The fit with constant theta, for each of G sets of weights."""
+
+    theta: Tensor  # (G, P)
+    hessian: Tensor  # (G, P, P) mean Hessian of the loss
+    score: Tensor  # (G, P, P) mean outer product of the scores
+    loss: Tensor  # (G,) mean loss
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A family and the structural terms its coefficients belong to."""
+
+    family: Family
+    terms: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the P columns of theta."""
+        return self.family.names(self.terms)
+
+    @property
+    def intercept(self) -> int | None:
+        """Position of the intercept among the columns of theta, None in a model without one."""
+        return self.terms.index("Intercept") if "Intercept" in self.terms else None
+
+    def pooled(self, u: Units, weight: Tensor) -> Pooled:
+        """Newton's method for constant theta; weight is (G, n), and u.d may be (n, K) or (G, n, K).
+
+        Minimises the weighted mean loss to a gradient of 1e-10 in the metric of the Hessian. Raises DataError when the
+        minimum does not exist (separated outcomes, collinear regressors).
+        """
+        family, weight = self.family, weight / weight.sum(1, keepdim=True)
+        groups = len(weight)
+        start = family.start(u)
+        theta = start.expand(groups, len(start)).clone()
+
+        def objective(at: Tensor) -> Tensor:  # (G, P) -> (G,)
+            return (family.loss(u, at[:, None, :]) * weight).sum(1)
+
+        value = objective(theta)
+        for _ in range(200):
+            gradient, hessian = _derivatives(objective, theta)
+            scale = hessian.diagonal(dim1=1, dim2=2).abs().clamp_min(1e-300).rsqrt()  # unit diagonal: free of units
+            scaled = hessian * scale[:, :, None] * scale[:, None, :]
+            eigenvalues, vectors = torch.linalg.eigh(scaled)
+            if bool((eigenvalues[:, -1] < 1e-12).any()):
+                break
+            inverse = eigenvalues.clamp_min(1e-10 * eigenvalues[:, -1:]).reciprocal()  # descends where not convex
+            rotated = (vectors.mT @ (scale * gradient)[:, :, None])[:, :, 0]
+            step = -scale * (vectors @ (inverse * rotated)[:, :, None])[:, :, 0]
+            decrement = (inverse * rotated**2).sum(1)
+            if bool((decrement < 1e-20 * (1 + value.abs())).all()):
+                return self._finish(u, theta, weight, hessian, eigenvalues, value)
+            length = torch.ones(groups, dtype=theta.dtype, device=theta.device)
+            for _ in range(60):
+                trial = objective(theta + length[:, None] * step)
+                worse = ~(trial <= value - 1e-4 * length * decrement + 1e-14 * (1 + value.abs()))
+                if not bool(worse.any()):
+                    break
+                length = torch.where(worse, length * 0.5, length)
+            theta = theta + length[:, None] * step
+            value = objective(theta)
+        raise DataError(
+            f"The homogeneous fit of family={family.name!r} did not converge in 200 Newton steps: the outcome may be "
+            f"separated by {', '.join(self.terms)}, or the terms collinear. Drop a term, or merge rare levels."
+        )
+
+    def _finish(
+        self, u: Units, theta: Tensor, weight: Tensor, hessian: Tensor, eigenvalues: Tensor, value: Tensor
+    ) -> Pooled:
+        if bool((eigenvalues[:, 0] < 1e-9 * eigenvalues[:, -1]).any()):
+            raise DataError(
+                f"The Hessian of family={self.family.name!r} is singular at the homogeneous fit: the outcome is "
+                f"separated by, or the rows carry no information on, one of {', '.join(self.names)}. "
+                "Drop the term, or merge rare levels."
+            )
+        rows = theta[:, None, :].expand(*weight.shape, theta.shape[1])
+        score = score_of(self.family, u, rows)
+        return Pooled(theta, hessian, (score * weight[:, :, None]).mT @ score, value)
+
+
+def score_of(family: Family, u: Units, theta: Tensor) -> Tensor:
+    """The score of each unit at theta; (..., P) -> (..., P)."""
+    theta = theta.detach().requires_grad_(True)
+    with torch.enable_grad():
+        return torch.autograd.grad(family.loss(u, theta).sum(), theta)[0]
+
+
+def _derivatives(objective, theta: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    """Gradient (G, P) and Hessian (G, P, P) of objective(theta), one value per group."""
+    theta = theta.detach().requires_grad_(True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(objective(theta).sum(), theta, create_graph=True)
+        rows = [
+            torch.autograd.grad(gradient[:, j].sum(), theta, retain_graph=True)[0] for j in range(theta.shape[1])
+        ]
+    return gradient.detach(), torch.stack(rows, 1)

@@ -1,0 +1,65 @@
+"""The summary of a fit: which facts, estimates and warnings go into its header, tables and notes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .design import Design
+from .estimates import Estimates, Sampling
+from .report.summary import Summary
+from .report.table import Table
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the model knows of its own fit, for the reader of the table."""
+
+    model: str
+    header: tuple[tuple[str, str], ...]
+    diagnostics: tuple[tuple[str, str | float | int], ...]
+    notes: tuple[str, ...]
+    constant: bool
+
+
+def summarise(
+    facts: Facts, design: Design, averages: Estimates, effects: Estimates | None, sampling: Sampling, alpha: float
+) -> Summary:
+    """Assemble the summary in statsmodels' layout."""
+    dropped = sum(design.dropped.values())
+    causes = ", ".join(f"{cause} {count:,}" for cause, count in design.dropped.items() if count)
+    header = (
+        ("Dep. Variable:", design.outcome),
+        ("Model:", facts.model),
+        ("No. Observations:", f"{len(design.frame):,}"),
+        ("Dropped rows:", f"{dropped:,}" + (f" ({causes})" if causes else "")),
+        ("Covariance:", describe_covariance(design, sampling, facts.constant)),
+        *facts.header,
+    )
+    tables = [Table.from_frame(averages.frame(alpha), title="Coefficients" if facts.constant else "Average coefficients")]
+    if effects is not None:
+        tables.append(Table.from_frame(effects.frame(alpha), title="Effects"))
+    diagnostics = list(facts.diagnostics)
+    if not facts.constant and averages.plug_in is not None:
+        moved = np.abs(averages.value - averages.plug_in) / np.where(averages.std_error > 0, averages.std_error, np.nan)
+        diagnostics.append(("Largest correction, in std err:", f"{np.nanmax(moved):.2f}"))
+    if diagnostics:
+        tables.append(Table.from_pairs(diagnostics, title="Diagnostics"))
+    return Summary(
+        f"{'Regression' if facts.constant else 'Structural Regression'} Results", header, tuple(tables),
+        (*facts.notes, *design.notes),
+    )  # fmt: skip
+
+
+def describe_covariance(design: Design, sampling: Sampling, constant: bool) -> str:
+    if sampling.kind != "cluster":
+        return sampling.kind if constant else "influence function, robust"
+    ways = " and ".join(
+        f"{name} ({int(design.cluster[:, j].max()) + 1:,} clusters)" for j, name in enumerate(design.cluster_names)
+    )
+    return f"clustered by {ways}"
+
+
+def quantiles(values: pd.Series | np.ndarray, digits: int = 3) -> str:
+    """Minimum, quartiles and maximum in one line."""
+    return " / ".join(f"{q:.{digits}f}" for q in np.quantile(np.asarray(values), [0, 0.25, 0.5, 0.75, 1]))

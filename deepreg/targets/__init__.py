@@ -1,0 +1,36 @@
+"""Targets: the questions a fitted model is asked, each a smooth function of theta(x) averaged over the population."""
+
+import difflib
+
+from ..design import Design
+from ..errors import OptionError
+from .average import ATE, ATT, ATU, Coefficient
+from .base import Scenario, Target
+from .marginal import AME
+
+_REGISTRY: dict[str, type[Target]] = {t.label: t for t in (Coefficient, ATE, ATT, ATU, AME)}
+
+__all__ = ["AME", "ATE", "ATT", "ATU", "Coefficient", "Scenario", "Target", "names", "resolve"]
+
+
+def names() -> list[str]:
+    """Names accepted by `results.estimate()`.
+
+    >>> import deepreg
+    >>> deepreg.targets.names()
+    ['ame', 'ate', 'att', 'atu', 'coefficient']
+    """
+    return sorted(_REGISTRY)
+
+
+def resolve(target: "str | Target | type[Target]", design: Design) -> tuple[Target, ...]:
+    """The targets meant by a name, a class or an object, in this design. Raises OptionError on anything else."""
+    if isinstance(target, Target):
+        return target.defaults(design) if target == type(target)() else (target,)
+    if isinstance(target, type) and issubclass(target, Target):
+        return target.defaults(design)
+    if isinstance(target, str) and target.lower() in _REGISTRY:
+        return _REGISTRY[target.lower()].defaults(design)
+    close = difflib.get_close_matches(str(target).lower(), names(), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise OptionError(f"Target {target!r} is not known; allowed are {', '.join(map(repr, names()))}, or a Target.{hint}")

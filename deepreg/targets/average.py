@@ -1,0 +1,134 @@
+"""Averages over the population: coefficients, and effects of moving a treatment between levels."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..design import Design, Variable
+from ..errors import DataError, OptionError
+from ..structure import Structure
+from ..units import Units
+from .base import Scenario, Target
+
+
+def variable(label: str, name: str | None, design: Design) -> Variable:
+    """The structural variable of that name; raises OptionError naming the known ones."""
+    known = {v.name: v for v in design.variables}
+    if name is None or name not in known:
+        raise OptionError(f"{label}({name!r}): the structural variables of this model are {', '.join(map(repr, known))}.")
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Coefficient(Target):
+    """E[theta_j(x)]: the average of a regression coefficient over the features; all of them without a name.
+
+    >>> from deepreg.targets import Coefficient
+    >>> Coefficient("tutoring").name
+    'tutoring'
+    """
+
+    name: str | None = None
+    label: ClassVar[str] = "coefficient"
+
+    def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
+        if self.name is not None and self.name not in structure.names:
+            raise OptionError(f"Coefficient({self.name!r}): the coefficients are {', '.join(structure.names)}.")
+        return structure.names if self.name is None else (self.name,)
+
+    def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
+        return theta if self.name is None else theta[..., [structure.names.index(self.name)]]
+
+
+@dataclass(frozen=True)
+class ATE(Target):
+    """E[mean(t = hi) - mean(t = lo)]; without hi and lo, every level against the first. Outcome units.
+
+    A numeric treatment that is not discrete has no two natural levels: name them, or ask for its AME.
+    Raises DataError with what to type where the levels are missing.
+
+    >>> from deepreg.targets import ATE
+    >>> ATE("dose", hi=3, lo=1)
+    ATE(name='dose', hi=3, lo=1)
+    """
+
+    name: str | None = None
+    hi: object = None
+    lo: object = None
+    label: ClassVar[str] = "ate"
+    symbol: ClassVar[str] = "ATE"
+
+    @classmethod
+    def defaults(cls, design: Design) -> tuple[Target, ...]:
+        found = tuple(cls(v.name) for v in design.variables if v.kind == "discrete")
+        if not found:
+            first = design.variables[0].name
+            raise OptionError(
+                f"{cls.symbol} needs a treatment with levels, but {', '.join(v.name for v in design.variables)} "
+                f"is continuous: type targets.{cls.symbol}({first!r}, hi=..., lo=...), or estimate('ame')."
+            )
+        return found
+
+    def pairs(self, design: Design) -> list[tuple[object, object]]:
+        """(hi, lo) of each value."""
+        v = variable(self.symbol, self.name, design)
+        if (self.hi is None) != (self.lo is None):
+            raise OptionError(f"{self.symbol}({self.name!r}, hi={self.hi!r}, lo={self.lo!r}): give both hi= and lo=.")
+        if self.hi is not None:
+            return [(self.hi, self.lo)]
+        if v.kind != "discrete":
+            raise DataError(
+                f"{self.symbol}({self.name!r}) needs two values, but {self.name!r} is continuous. "
+                f"Name them: {self.symbol}({self.name!r}, hi=..., lo=...), or use AME({self.name!r})."
+            )
+        return [(level, v.levels[0]) for level in v.levels[1:]]
+
+    def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
+        return tuple(f"{self.symbol} {self.name}: {hi} vs {lo}" for hi, lo in self.pairs(design))
+
+    def scenarios(self, design: Design) -> tuple[Scenario, ...]:
+        return tuple({str(self.name): value} for pair in self.pairs(design) for value in pair)
+
+    def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
+        mean = [structure.family.mean(s, theta) for s in scenarios]
+        return torch.stack([hi - lo for hi, lo in zip(mean[::2], mean[1::2], strict=True)], -1)
+
+
+@dataclass(frozen=True)
+class ATT(ATE):
+    """The average effect of hi against lo among the units observed at hi."""
+
+    label: ClassVar[str] = "att"
+    symbol: ClassVar[str] = "ATT"
+    observed: ClassVar[bool] = True
+    among: ClassVar[int] = 0  # which of (hi, lo) the population is observed at
+
+    def pairs(self, design: Design) -> list[tuple[object, object]]:
+        pairs = super().pairs(design)
+        if len(pairs) > 1:
+            hi, lo = pairs[0]
+            raise DataError(
+                f"{self.symbol}({self.name!r}) needs two levels, but {self.name!r} has "
+                f"{[pairs[0][1], *(p[0] for p in pairs)]}. Name them: {self.symbol}({self.name!r}, hi={hi!r}, lo={lo!r})."
+            )
+        return pairs
+
+    def weight(self, design: Design, frame: pd.DataFrame) -> np.ndarray:
+        value = self.pairs(design)[0][self.among]
+        chosen = (frame[self.name] == value).to_numpy(np.float64)
+        if not chosen.any():
+            raise DataError(f"{self.symbol}({self.name!r}): no row has {self.name} = {value!r}.")
+        return chosen
+
+
+@dataclass(frozen=True)
+class ATU(ATT):
+    """The average effect of hi against lo among the units observed at lo."""
+
+    label: ClassVar[str] = "atu"
+    symbol: ClassVar[str] = "ATU"
+    among: ClassVar[int] = 1

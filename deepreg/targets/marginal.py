@@ -1,0 +1,69 @@
+"""Average marginal effects: derivatives of the mean with respect to a continuous treatment."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from ..design import Design
+from ..errors import OptionError
+from ..structure import Structure
+from ..units import Units
+from .average import variable
+from .base import Scenario, Target
+
+_STEP = 1e-4  # in standard deviations of t: truncation about 1e-9, rounding about 1e-12 of the mean's scale
+
+
+@dataclass(frozen=True)
+class AME(Target):
+    """E[d mean / d t] over the observed t ("overall"), or at one value of t for everyone. Outcome per unit of t.
+
+    >>> from deepreg.targets import AME
+    >>> AME("price", at=10.0)
+    AME(name='price', at=10.0)
+    """
+
+    name: str | None = None
+    at: float | None = None
+    label: ClassVar[str] = "ame"
+    observed: ClassVar[bool] = True
+
+    @classmethod
+    def defaults(cls, design: Design) -> tuple[Target, ...]:
+        found = tuple(cls(v.name) for v in design.variables if v.kind == "continuous")
+        if not found:
+            raise OptionError(
+                f"AME needs a continuous treatment, but {', '.join(v.name for v in design.variables)} has levels: "
+                "estimate('ate') gives the average effect of a change in level."
+            )
+        return found
+
+    def _check(self, design: Design) -> str:
+        v = variable("AME", self.name, design)
+        if v.kind == "discrete" and not pd.api.types.is_numeric_dtype(design.frame[v.name].dtype):
+            raise OptionError(f"AME({v.name!r}): {v.name!r} is not a number; use ATE({v.name!r}).")
+        return v.name
+
+    def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
+        name = self._check(design)
+        return (f"AME {name}" if self.at is None else f"AME {name} at {self.at:g}",)
+
+    def _step(self, design: Design) -> float:
+        return _STEP * float(design.frame[self._check(design)].std())
+
+    def scenarios(self, design: Design) -> tuple[Scenario, ...]:
+        name, step = self._check(design), self._step(design)
+
+        def moved(by: float) -> object:
+            if self.at is not None:
+                return float(self.at) + by
+            return lambda frame: np.asarray(frame[name], dtype=np.float64) + by
+
+        return ({name: moved(step)}, {name: moved(-step)})
+
+    def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
+        up, down = (structure.family.mean(s, theta) for s in scenarios)
+        return (up - down)[..., None]

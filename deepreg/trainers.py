@@ -1,0 +1,258 @@
+"""Minimisers of many networks at once: full-batch L-BFGS, and AdamW on minibatches, with early stopping for each."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import OptionError
+from .networks import Network
+
+Loss = Callable[[Tensor], Tensor]  # (m, B, P) -> (m, B)
+Progress = Callable[[int, int], None]  # (steps done, steps at most)
+
+
+class Problem(NamedTuple):
+    """What a trainer minimises: a network on x and a loss of its outputs, for given replicates and rows."""
+
+    network: Network
+    x: Tensor  # (n, p)
+    at: Callable[[Tensor, Tensor], Loss]  # replicates (m,), rows (m, B) -> loss of outputs (m, B, P)
+    weight: Tensor  # (n,)
+
+
+class History(NamedTuple):
+    """How the replicates went: one column each."""
+
+    train: Tensor  # (steps, M) loss on the training rows; NaN after a replicate has stopped
+    valid: Tensor  # (steps, M) loss on the validation rows
+    best: Tensor  # (M,) step whose weights were kept
+    limited: Tensor  # (M,) bool: the limit on steps came before early stopping
+
+
+class Trainer(Protocol):
+    """Fits all replicates: initial weights (M, S) to fitted weights (M, S)."""
+
+    def fit(
+        self, problem: Problem, weights: Tensor, train: Tensor, valid: Tensor, penalty: float, *,
+        generator: torch.Generator, progress: Progress | None = None,
+    ) -> tuple[Tensor, History]: ...  # fmt: skip
+
+
+def _rows(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of the true entries of each row, padded; (M, n) bool -> (M, B) long and (M, B) bool."""
+    replicate, row = mask.nonzero(as_tuple=True)
+    count = mask.sum(1)
+    place = torch.arange(len(row), device=mask.device) - (count.cumsum(0) - count)[replicate]
+    index = torch.zeros(len(mask), int(count.max()), dtype=torch.long, device=mask.device)
+    index[replicate, place] = row
+    return index, torch.arange(index.shape[1], device=mask.device) < count[:, None]
+
+
+class _Slice(NamedTuple):
+    """The rows of some replicates, gathered once."""
+
+    x: Tensor  # (m, B, p)
+    loss: Loss
+    weight: Tensor  # (m, B), sums to 1 in each replicate
+
+    @classmethod
+    def of(cls, problem: Problem, replicates: Tensor, mask: Tensor) -> "_Slice":
+        rows, present = _rows(mask[replicates])
+        weight = problem.weight[rows] * present
+        return cls(problem.x[rows], problem.at(replicates, rows), weight / weight.sum(1, keepdim=True))
+
+    def value(self, network: Network, weights: Tensor) -> Tensor:
+        """Mean loss of each replicate; (m, S) -> (m,)."""
+        return (self.loss(network.forward(weights, self.x)) * self.weight).sum(1)
+
+
+class _Best:
+    """The weights with the lowest validation loss so far, for each replicate."""
+
+    def __init__(self, weights: Tensor, tolerance: float) -> None:
+        m = len(weights)
+        self.weights, self.tolerance = weights.clone(), tolerance
+        self.loss = torch.full((m,), math.inf, device=weights.device)
+        self.step = torch.zeros(m, dtype=torch.long, device=weights.device)
+
+    def offer(self, who: Tensor, step: int, weights: Tensor, loss: Tensor) -> Tensor:
+        """Keep what is better; returns how many steps ago each of `who` last improved."""
+        better = loss < self.loss[who] - self.tolerance
+        winners = who[better]
+        self.weights[winners], self.loss[winners], self.step[winners] = weights[better], loss[better], step
+        return step - self.step[who]
+
+
+def _positive(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise OptionError(f"{owner}({name}={value!r}): give a number above 0.")
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Full-batch L-BFGS on all replicates at once (Liu and Nocedal 1989), one history and step length for each.
+
+    Every replicate keeps the weights of its lowest validation loss and leaves the batch after `patience` steps
+    without a better one. Right for n up to some ten thousand rows. Raises OptionError for a value not above 0.
+    """
+
+    steps: int = 300
+    patience: int = 20
+    history: int = 10
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _positive("LBFGS", steps=self.steps, patience=self.patience, history=self.history, tolerance=self.tolerance)
+
+    def fit(
+        self, problem: Problem, weights: Tensor, train: Tensor, valid: Tensor, penalty: float, *,
+        generator: torch.Generator, progress: Progress | None = None,
+    ) -> tuple[Tensor, History]:  # fmt: skip
+        network, decay = problem.network, penalty * problem.network.decay.to(weights)
+        who = torch.arange(len(weights), device=weights.device)
+        best, losses, checks = _Best(weights, self.tolerance), [], []
+        fitted, checked = _Slice.of(problem, who, train), _Slice.of(problem, who, valid)
+
+        def evaluate(at: Tensor) -> tuple[Tensor, Tensor]:
+            at = at.detach().requires_grad_(True)
+            value = fitted.value(network, at) + 0.5 * (decay * at**2).sum(1)
+            return value.detach(), torch.autograd.grad(value.sum(), at)[0]
+
+        w = weights
+        value, gradient = evaluate(w)
+        memory: list[tuple[Tensor, Tensor, Tensor]] = []  # steps (m, S), gradient changes (m, S), 1 / s'y (m,)
+        since = torch.zeros(len(who), device=w.device)
+        for step in range(self.steps):
+            with torch.no_grad():
+                check = checked.value(network, w)
+                since = best.offer(who, step, w, check)
+            losses.append(_scatter(value, who, len(weights)))
+            checks.append(_scatter(check, who, len(weights)))
+            if progress is not None:
+                progress(step + 1, self.steps)
+            going = since < self.patience
+            if not bool(going.any()):
+                break
+            if float(going.float().mean()) < 0.7:  # the rest is worth a smaller batch
+                who, w, value, gradient = who[going], w[going], value[going], gradient[going]
+                memory = [(s[going], y[going], r[going]) for s, y, r in memory]
+                fitted, checked = _Slice.of(problem, who, train), _Slice.of(problem, who, valid)
+            direction = _two_loop(gradient, memory)
+            slope = (gradient * direction).sum(1)
+            uphill = slope > -1e-12
+            direction = torch.where(uphill[:, None], -gradient, direction)
+            slope = torch.where(uphill, -(gradient**2).sum(1), slope)
+            length = torch.ones_like(value) if memory else (1 / gradient.norm(dim=1)).clamp(max=1.0)
+            new, new_value, new_gradient = _search(evaluate, w, value, direction, slope, length)
+            s, y = new - w, new_gradient - gradient
+            sy = (s * y).sum(1)
+            memory = [*memory, (s, y, torch.where(sy > 1e-10, 1 / sy.clamp_min(1e-10), 0.0))][-self.history :]
+            w, value, gradient = new, new_value, new_gradient
+        limited = torch.zeros(len(weights), dtype=torch.bool, device=w.device)
+        limited[who] = since < self.patience
+        return best.weights, History(torch.stack(losses), torch.stack(checks), best.step, limited)
+
+
+def _scatter(values: Tensor, who: Tensor, replicates: int) -> Tensor:
+    return torch.full((replicates,), math.nan, device=values.device).index_copy(0, who, values)
+
+
+def _two_loop(gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Minus the quasi-Newton step (Nocedal and Wright 2006, algorithm 7.4), for each replicate; (m, S) -> (m, S)."""
+    q, coefficients = gradient.clone(), []
+    for s, y, r in reversed(memory):
+        a = r * (s * q).sum(1)
+        q -= a[:, None] * y
+        coefficients.append(a)
+    if memory:
+        s, y, r = memory[-1]
+        gamma = (s * y).sum(1) / (y * y).sum(1).clamp_min(1e-12)
+        q *= torch.where(r > 0, gamma, 1.0).clamp(1e-4, 1e4)[:, None]
+    for (s, y, r), a in zip(memory, reversed(coefficients), strict=True):
+        q += (a - r * (y * q).sum(1))[:, None] * s
+    return -q
+
+
+def _search(
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
+    w: Tensor, value: Tensor, direction: Tensor, slope: Tensor, length: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Backtrack each replicate until its loss falls enough (Armijo); one that never does stays where it is."""
+    todo = torch.ones_like(value, dtype=torch.bool)
+    new, new_value, new_gradient = w, value, torch.zeros_like(w)
+    for _ in range(10):
+        trial = w + torch.where(todo, length, 0.0)[:, None] * direction
+        trial = torch.where(todo[:, None], trial, new)
+        trial_value, trial_gradient = evaluate(trial)
+        good = todo & (trial_value <= value + 1e-4 * length * slope)
+        new = torch.where(good[:, None], trial, new)
+        new_value = torch.where(good, trial_value, new_value)
+        new_gradient = torch.where(good[:, None], trial_gradient, new_gradient)
+        todo = todo & ~good
+        if not bool(todo.any()):
+            return new, new_value, new_gradient
+        length = torch.where(todo, 0.4 * length, length)
+    _, stayed = evaluate(new)
+    return new, new_value, torch.where(todo[:, None], stayed, new_gradient)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW on minibatches with a one-cycle learning rate (Loshchilov and Hutter 2019), all replicates at once.
+
+    `batch` is rows per replicate and step; None chooses it from the sample size. A replicate keeps the weights of the
+    epoch with its lowest validation loss and training ends when all are `patience` epochs past theirs.
+    Raises OptionError for a value not above 0.
+    """
+
+    epochs: int = 60
+    batch: int | None = None
+    rate: float = 3e-3
+    patience: int = 15
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        batch = 1 if self.batch is None else self.batch
+        _positive("AdamW", epochs=self.epochs, batch=batch, rate=self.rate, patience=self.patience)
+
+    def fit(
+        self, problem: Problem, weights: Tensor, train: Tensor, valid: Tensor, penalty: float, *,
+        generator: torch.Generator, progress: Progress | None = None,
+    ) -> tuple[Tensor, History]:  # fmt: skip
+        network, who = problem.network, torch.arange(len(weights), device=weights.device)
+        rows, present = _rows(train)
+        share = problem.weight[rows] * present
+        share = share / share.sum(1, keepdim=True) * rows.shape[1]  # mean 1
+        size = self.batch or min(1024, max(64, 2 ** int(math.log2(max(rows.shape[1] / 40, 1)))))
+        size = min(size, rows.shape[1])
+        whole, checked = _Slice.of(problem, who, train), _Slice.of(problem, who, valid)
+        w = weights.clone().requires_grad_(True)
+        decay = penalty * network.decay.to(weights)
+        optimiser = torch.optim.AdamW([w], lr=self.rate, weight_decay=0.0)
+        per_epoch = rows.shape[1] // size
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=self.epochs * per_epoch)
+        best, losses, checks = _Best(weights, self.tolerance), [], []
+        since = torch.zeros(len(who), dtype=torch.long, device=w.device)
+        for epoch in range(self.epochs + 1):
+            with torch.no_grad():
+                check = checked.value(network, w)
+                losses.append(whole.value(network, w))
+                checks.append(check)
+                since = best.offer(who, epoch, w.detach(), check)
+            if progress is not None:
+                progress(epoch, self.epochs)
+            if epoch == self.epochs or not bool((since < self.patience).any()):
+                break
+            order = torch.randperm(rows.shape[1], generator=generator).to(w.device)
+            for batch in order[: per_epoch * size].split(size):
+                loss = problem.at(who, rows[:, batch])(network.forward(w, problem.x[rows[:, batch]]))
+                value = (loss * share[:, batch]).mean(1) + 0.5 * (decay * w**2).sum(1)
+                (w.grad,) = torch.autograd.grad(value.sum(), w)
+                optimiser.step()
+                cycle.step()
+        return best.weights, History(torch.stack(losses), torch.stack(checks), best.step, since < self.patience)
