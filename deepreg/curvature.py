@@ -122,7 +122,7 @@ class KnownLaw:
                     for value, part in ((self.mean, "mean"), (self.sd, "sd")))  # fmt: skip
         if not bool((sd > 0).all()):
             raise DataError(f"KnownLaw(sd={self.sd!r}) has values that are not above 0.")
-        t = torch.as_tensor(design.frame[name].to_numpy(np.float64), device=x.device)
+        t = torch.tensor(design.frame[name].to_numpy(np.float64), device=x.device)
         shape, mass = law.representative(((t - mean) / sd)[:, None], options.generator)
         shape = (shape - mass @ shape) / (mass @ (shape - mass @ shape) ** 2).sqrt()  # the known mean and sd, exactly
         return FittedLaw(design, cells, (name,), None, ((mean, sd),), shape, mass, 0.0)
@@ -136,7 +136,7 @@ class KnownLaw:
                     f"KnownLaw(probability={given!r}) is one number or column, but {name!r} has levels {levels}; "
                     f"give a mapping, e.g. probability={{{', '.join(f'{v!r}: ...' for v in levels)}}}."
                 )
-            second = _column(design, given, "probability")  # type: ignore[arg-type]
+            second = _column(design, given, "probability")
             chance = torch.stack([1 - second, second], 1)
         else:
             if set(given) != set(levels):
@@ -163,7 +163,7 @@ def _column(design: Design, value: float | str | None, part: str) -> Tensor:
     if isinstance(value, str):
         if value not in design.frame.columns:
             raise OptionError(f"KnownLaw({part}={value!r}): no such column in the data of the model.")
-        return torch.as_tensor(design.frame[value].to_numpy(np.float64))
+        return torch.tensor(design.frame[value].to_numpy(np.float64))
     assert value is not None
     return torch.full((len(design.frame),), float(value), dtype=torch.float64)
 
@@ -234,4 +234,3 @@ def invert(value: Tensor, floor: float) -> Lambda:
     back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
     inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
     return Lambda(inverse, float(relative.min()), (relative < floor).any(-1).any(0))
-

@@ -64,7 +64,7 @@ def tutorial(n: int = 10_000, seed: int = 3005) -> pd.DataFrame:
     Source: a PyTorch tutorial, "Deep learning for individual heterogeneity", after Farrell, Liang and Misra,
     arXiv:2010.14694. The defaults give its draws, in single precision as there.
 
-        >>> round(tutorial().true_cate.mean(), 4)
+        >>> print(round(tutorial().true_cate.mean(), 4))
         1.9788
     """
     import torch  # here, because nothing else in this file needs it

@@ -265,7 +265,7 @@ def _rebuild(trained: Design, data: Any, outcome: bool, policy: str) -> Design:
         warnings.warn(f"{message} {count} row{'s are' if count > 1 else ' is'} left out.", DeepregWarning, stacklevel=3)
     for part, matrix in matrices.items():
         one = recipe.part(part)
-        matrices[part] = one.scaled(finite(matrix, one.spec.column_names, f" among the {part}"))
+        matrices[part] = one.scaled(finite(matrix, one.spec.column_names, f" in the {part}"))
     frame = _frame(formed, sample)
     return _design(recipe, matrices, sample, frame, trained.variables, trained.notes)
 
@@ -328,8 +328,8 @@ def _check_outcome(parsed: Parsed, columns: Mapping[str, Column]) -> None:
         levels = column.levels
         raise DataError(
             f"The outcome {str(term)!r} is text or a category (levels {', '.join(map(repr, levels[:5]))}), but "
-            f"must be a number. For an outcome of two classes type I({term} == {levels[-1]!r}) ~ ..., or code it in the "
-            f"data: data[{str(term)!r}] == {levels[-1]!r}."
+            f"must be a number. For an outcome of two classes type I({term} == {levels[-1]!r}) ~ ..., or code it in "
+            f"the data: data[{str(term)!r}] == {levels[-1]!r}."
         )
 
 
@@ -364,7 +364,11 @@ def _collinear(d: np.ndarray, dependent: np.ndarray, names: Sequence[str], formu
     before = [j for j in range(first) if j not in dependent]
     share = np.linalg.lstsq(d[:, before], d[:, first], rcond=None)[0]
     partners = [names[j] for j, b in zip(before, share, strict=True) if abs(b) > 1e-8]
-    more = f" So are {', '.join(repr(names[j]) for j in dependent[1:6])}." if len(dependent) > 1 else ""
+    more = (
+        f" So {'is' if len(dependent) == 2 else 'are'} {', '.join(repr(names[j]) for j in dependent[1:6])}."
+        if len(dependent) > 1
+        else ""
+    )
     return (
         f"The structural terms of {formula!r} are collinear: {names[first]!r} is a combination of "
         f"{', '.join(map(repr, partners))}, so their coefficients are not identified.{more} "

@@ -57,7 +57,9 @@ class WaldTest:
 
     def __str__(self) -> str:
         p = "<0.001" if self.pvalue < 0.001 else f"{self.pvalue:.3f}"
-        return f"Wald test: chi2({self.df}) = {self.statistic:.3f}, p = {p}" + (f"  [{self.label}]" if self.label else "")
+        return f"Wald test: chi2({self.df}) = {self.statistic:.3f}, p = {p}" + (
+            f"  [{self.label}]" if self.label else ""
+        )
 
 
 @dataclass(frozen=True)

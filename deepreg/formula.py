@@ -4,14 +4,15 @@ import ast
 import builtins
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from formulaic import SimpleFormula
 from formulaic.errors import FormulaicError
-from formulaic.parser import DefaultFormulaParser
-from formulaic.parser.types import Factor, Term
+from formulaic.parser import DefaultFormulaParser, DefaultOperatorResolver
+from formulaic.parser.types import Factor, Operator, OrderedSet, Term
 from formulaic.utils.code import sanitize_variable_names
 
 from deepreg.errors import DataError, FormulaError
@@ -157,10 +158,10 @@ def _has_dot(text: str) -> bool:
 
 
 def _parse(formula: str, text: str, part: str, available: list[str]) -> SimpleFormula:
-    parser = DefaultFormulaParser(include_intercept=part == "regressors")
+    parser = DefaultFormulaParser(operator_resolver=_PatsyPowers(), include_intercept=part == "regressors")
     context = {"__formulaic_variables_available__": available, "__formulaic_variables_used_lhs__": []}
     try:
-        parsed = SimpleFormula.from_spec(text, parser=parser, nested_parser=parser, context=context)
+        parsed = SimpleFormula.from_spec(text, ordering="none", parser=parser, nested_parser=parser, context=context)
     except (FormulaicError, SyntaxError, ValueError, TypeError, NotImplementedError, RuntimeError, IndexError) as error:
         reason = " ".join(_COLOUR.sub("", str(error)).replace("⧛", "").replace("⧚", "").split())
         raise FormulaError(
@@ -174,6 +175,21 @@ def _parse(formula: str, text: str, part: str, available: list[str]) -> SimpleFo
     if part == "regressors":
         return parsed
     return SimpleFormula([term for term in parsed if term.degree > 0])
+
+
+class _PatsyPowers(DefaultOperatorResolver):
+    """formulaic's operators, with the terms of `(a + b)**2` listed by degree as patsy lists them."""
+
+    @property
+    def operators(self) -> list[Operator]:
+        operators: list[Operator] = super().operators
+        for operator in (one for one in operators if one.symbol in ("**", "^")):
+            operator.to_terms = partial(_by_degree, operator.to_terms)
+        return operators
+
+
+def _by_degree(power: Callable[..., Iterable[Term]], *args: Any, **kwargs: Any) -> OrderedSet:
+    return OrderedSet(sorted(power(*args, **kwargs), key=lambda term: term.degree))
 
 
 class _Names:

@@ -59,7 +59,7 @@ class Cells:
         table = grouped.size().index.to_frame(index=False)
         for name in names:  # keep the dtype, so that the formula reads a node as it reads a row
             table[name] = table[name].astype(design.frame[name].dtype)
-        return cls(table, torch.as_tensor(grouped.ngroup().to_numpy(), dtype=torch.long))
+        return cls(table, torch.tensor(grouped.ngroup().to_numpy(), dtype=torch.long))
 
     def label(self, c: int) -> str:
         return ", ".join(f"{k}={v}" for k, v in self.table.iloc[c].items())
@@ -189,7 +189,7 @@ def estimate(design: Design, x: Tensor, splits: Splits, options: Options, trim: 
     ones = torch.ones(len(x), 1, dtype=torch.float64, device=x.device)
     moments, residuals = [], []
     for name in continuous:
-        y = torch.as_tensor(design.frame[name].to_numpy(np.float64), device=x.device)
+        y = torch.tensor(design.frame[name].to_numpy(np.float64), device=x.device)
         moment = fit(Structure(Gaussian(), ("Intercept",)), Units(y, ones, ones[:, 0]), given, weight, splits, options)
         mean, log_scale = held_out(moment.values(given), splits).unbind(-1)  # (R, n) each
         moments.append(moment)

@@ -99,9 +99,7 @@ class Model:
         scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
         facts = self._facts(options, splits, fitted, law, lam, curvature, x, shown)
         kept = law if centre is not None else None
-        return Results(
-            self.design, self.structure, scores, self._sampling(1, place), facts, splits, fitted, kept, lam
-        )
+        return Results(self.design, self.structure, scores, self._sampling(1, place), facts, splits, fitted, kept, lam)
 
     def _constant(self, u: Units, weight: Tensor) -> Results:
         """No features: theta is constant, and psi the ordinary influence function of an M-estimator."""
@@ -142,7 +140,10 @@ class Model:
         header = [
             ("Features:", " + ".join(self.design.features)),
             ("Network:", options.network.describe()),
-            ("Cross-fitting:", f"{splits.groups // repeats} folds x {members} members x {repeats} repeat{'s' * (repeats > 1)}"),
+            (
+                "Cross-fitting:",
+                f"{splits.groups // repeats} folds x {members} members x {repeats} repeats",
+            ),
             ("Lambda(x):", curvature.label),
             ("rng:", rng),
             ("Rows are:", "averages of theta(x), debiased"),
@@ -179,7 +180,9 @@ class Model:
             notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=) or AdamW(epochs=).")
         if loss["network"] > loss["homogeneous"]:
             notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
-        return Facts(f"structural, {self.structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False)
+        return Facts(
+            f"structural, {self.structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False
+        )
 
 
 def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None) -> Curvature:
@@ -192,7 +195,9 @@ def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None) -> 
     if hessian == "regressed":
         return Regressed()
     if isinstance(hessian, str) or not callable(getattr(hessian, "inverse", None)):
-        raise OptionError(f"hessian={hessian!r}: allowed are 'estimated', 'regressed', or a Curvature such as Regressed().")
+        raise OptionError(
+            f"hessian={hessian!r}: allowed are 'estimated', 'regressed', or a Curvature such as Regressed()."
+        )
     return hessian
 
 
@@ -230,4 +235,3 @@ class _Bar:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
-

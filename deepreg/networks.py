@@ -1,5 +1,6 @@
 """Architectures of theta(x): M replicate networks held as one matrix of flat weights and evaluated as one batch."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from .errors import OptionError
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": nn.functional.silu,
-    "relu": nn.functional.relu,
-    "gelu": nn.functional.gelu,
-    "tanh": torch.tanh,
+Activation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]
+
+ACTIVATIONS: dict[str, Activation] = {  # h = f(z), and the gradient at z from (gradient at h, z, h)
+    "silu": (nn.functional.silu, lambda g, z, h: torch.ops.aten.silu_backward(g, z)),
+    "relu": (torch.relu, lambda g, z, h: torch.ops.aten.threshold_backward(g, z, 0)),
+    "gelu": (nn.functional.gelu, lambda g, z, h: torch.ops.aten.gelu_backward(g, z)),
+    "tanh": (torch.tanh, lambda g, z, h: torch.ops.aten.tanh_backward(g, h)),
 }
 
 
@@ -52,7 +55,9 @@ class MLP:
 
     def __post_init__(self) -> None:
         if any(not isinstance(h, int) or h < 1 for h in self.hidden):
-            raise OptionError(f"MLP(hidden={self.hidden!r}): every width must be a whole number above 0, e.g. (20, 20).")
+            raise OptionError(
+                f"MLP(hidden={self.hidden!r}): every width must be a whole number above 0, e.g. (20, 20)."
+            )
         if self.activation not in ACTIVATIONS:
             raise OptionError(f"MLP(activation={self.activation!r}): allowed are {', '.join(ACTIVATIONS)}.")
         if not self.hidden and not self.skip:
@@ -76,7 +81,7 @@ class StackedMLP:
 
     def _shapes(self) -> list[tuple[int, int]]:
         widths = (self.inputs, *self.config.hidden)
-        hidden = [s for a, b in zip(widths, widths[1:], strict=False) for s in ((a, b), (1, b))]
+        hidden = [s for a, b in itertools.pairwise(widths) for s in ((a, b), (1, b))]
         output = [(widths[-1], self.outputs)] if self.config.hidden else []
         linear = [(self.inputs, self.outputs)] if self.config.skip else []
         return [*hidden, *output, (1, self.outputs), *linear]
@@ -100,16 +105,56 @@ class StackedMLP:
             parts.append(draw)
         return torch.cat(parts, 1)
 
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Views of flat weights (M, S) as matrices (M, a, b), in layout order."""
+        shapes = self._shapes()
+        return [w.unflatten(1, s) for w, s in zip(flat.split([a * b for a, b in shapes], 1), shapes, strict=True)]
+
     def forward(self, weights: Tensor, x: Tensor) -> Tensor:
-        shapes, act = self._shapes(), ACTIVATIONS[self.config.activation]
-        flat = weights.split([a * b for a, b in shapes], 1)
-        parts = [w.unflatten(1, s) for w, s in zip(flat, shapes, strict=True)]
-        h = x
-        for _ in self.config.hidden:
-            h = act(torch.baddbmm(parts[1], h, parts[0]))
-            parts = parts[2:]
-        out = torch.baddbmm(parts[1], h, parts[0]) if self.config.hidden else parts[0]
-        return torch.baddbmm(out, x, parts[-1]) if self.config.skip else out
+        return _Perceptron.apply(weights, x, self)
+
+
+class _Perceptron(torch.autograd.Function):
+    """Forward and backward of a StackedMLP by hand: twice as fast as recorded operations on small networks.
+
+    Plain products with the bias added in place beat baddbmm, which first copies the broadcast bias.
+    """
+
+    @staticmethod
+    def forward(ctx, weights: Tensor, x: Tensor, net: StackedMLP) -> Tensor:  # type: ignore[no-untyped-def]
+        parts, layers = net.split(weights), len(net.config.hidden)
+        act, h, kept = ACTIVATIONS[net.config.activation][0], x, []
+        for i in range(layers):
+            z = torch.bmm(h, parts[2 * i]).add_(parts[2 * i + 1])
+            h = act(z)
+            kept += [z, h]
+        out = torch.bmm(h, parts[2 * layers]) if layers else torch.bmm(x, parts[-1])
+        if layers and net.config.skip:
+            out += torch.bmm(x, parts[-1])
+        out += parts[2 * layers + 1] if layers else parts[0]
+        ctx.net = net
+        ctx.save_for_backward(weights, x, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+        net: StackedMLP = ctx.net
+        weights, x, *kept = ctx.saved_tensors
+        parts, layers = net.split(weights), len(net.config.hidden)
+        slope = ACTIVATIONS[net.config.activation][1]
+        bias = grad.sum(1, keepdim=True)
+        tail = [bias, torch.bmm(x.mT, grad)] if net.config.skip else [bias]
+        pieces: list[Tensor] = []
+        if layers:
+            tail.insert(0, torch.bmm(kept[-1].mT, grad))
+            g = torch.bmm(grad, parts[2 * layers].mT)
+            for i in reversed(range(layers)):
+                g = slope(g, kept[2 * i], kept[2 * i + 1])
+                below = kept[2 * i - 1] if i else x
+                pieces = [torch.bmm(below.mT, g), g.sum(1, keepdim=True), *pieces]
+                if i:
+                    g = torch.bmm(g, parts[2 * i].mT)
+        return torch.cat([piece.flatten(1) for piece in (*pieces, *tail)], 1), None, None
 
 
 @dataclass(frozen=True)

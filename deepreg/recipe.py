@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from formulaic import ModelSpec, SimpleFormula
 from formulaic.errors import DataMismatchWarning, FormulaicError
-from formulaic.materializers import PandasMaterializer
+from formulaic.materializers import ClusterBy, PandasMaterializer
 from formulaic.materializers.types import FactorValues
 from formulaic.parser.types import Factor
 from formulaic.transforms import TRANSFORMS as FORMULAIC
 from formulaic.transforms import basis_spline, cyclic_cubic_spline, natural_cubic_spline
-from formulaic.transforms.patsy_compat import standardize
 from formulaic.utils.stateful_transforms import stateful_transform
 from interface_meta import override
 
@@ -37,9 +36,22 @@ def _spline(basis: Any, extend: bool) -> Any:
     return stateful_transform(spline)
 
 
+@stateful_transform
+def _standardize(
+    x: Any, center: bool = True, rescale: bool = True, ddof: int = 0, *, _state: dict[str, Any]
+) -> np.ndarray:
+    """patsy's standardize() and scale(): the sd is about the mean and divides by n, where formulaic differs."""
+    values = np.asarray(x, dtype="float64")
+    if not _state:
+        _state.update(mean=values.mean(axis=0), sd=values.std(axis=0, ddof=ddof))
+    values = values - _state["mean"] if center else values
+    return values / _state["sd"] if rescale else values
+
+
 TRANSFORMS: Mapping[str, Any] = {
     **FORMULAIC,
-    "scale": standardize,  # patsy's and statsmodels' scale() divides by n, formulaic's by n - 1
+    "standardize": _standardize,
+    "scale": _standardize,
     "bs": _spline(basis_spline, extend=True),
     "cr": _spline(natural_cubic_spline, extend=False),
     "cs": _spline(natural_cubic_spline, extend=False),
@@ -63,6 +75,18 @@ class Materializer(PandasMaterializer):
             return True
         kind = getattr(getattr(values, "dtype", None), "kind", "f")
         return kind in ("OUS" if self.params.get("number") else "bOUS")
+
+    @override
+    def _cluster_terms(self, terms: Any, cluster_by: Any = ClusterBy.NONE) -> Any:
+        """patsy's order: terms of the same numeric factors together, those of none first, then by degree."""
+        if cluster_by is ClusterBy.NONE:
+            return terms
+        buckets: dict[frozenset[str], list[Any]] = {frozenset(): []}
+        for term in terms:
+            kinds = {factor.expr: self.factor_cache[factor.expr].metadata.kind for factor in term.factors}
+            numeric = frozenset(expr for expr, kind in kinds.items() if kind is Factor.Kind.NUMERICAL)
+            buckets.setdefault(numeric, []).append(term)
+        return [term for bucket in buckets.values() for term in sorted(bucket, key=lambda one: one.degree)]
 
     @override
     def _encode_numerical(self, values: Any, metadata: Any, encoder_state: Any, spec: Any, drop_rows: Any) -> Any:
@@ -161,11 +185,11 @@ def learn(
     The regressors are coded as statsmodels codes them; features and controls get one column for every level, so that a
     level unseen in training can be told from a base level.
     """
-    full_rank = part == "regressors"
+    regressors = part == "regressors"
     spec = ModelSpec(
         formula=formula,
-        ensure_full_rank=full_rank,
-        cluster_by="numerical_factors" if full_rank else "none",  # statsmodels' order of columns
+        ensure_full_rank=regressors,
+        cluster_by="numerical_factors" if regressors else "none",
         na_action="ignore",
         output="numpy",
     )
@@ -182,10 +206,10 @@ def learn(
     for one in _unseen(materializer, spec.encoder_state):
         raise DataError(
             f"The term {one.factor!r} names the levels {', '.join(map(repr, one.levels))}, but "
-            f"{int(one.rows.sum())} rows hold {', '.join(map(repr, one.values[:5]))}. Add these levels, or leave the rows "
-            "out with subset=."
+            f"{int(one.rows.sum())} rows hold {', '.join(map(repr, one.values[:5]))}. Add these levels, or leave the "
+            "rows out with subset=."
         )
-    return spec, finite(_plain_matrix(matrix, len(frame)), spec.column_names, f" among the {part}")
+    return spec, finite(_plain_matrix(matrix, len(frame)), spec.column_names, f" in the {part}")
 
 
 def evaluate(
@@ -244,7 +268,7 @@ def _unseen(materializer: Materializer, encoders: Mapping[str, Any]) -> list[Uns
         levels = tuple(encoders[factor][1]["categories"])
         series, known = pd.Series(values), set(levels)
         if extra := [value for value in series.unique().tolist() if value not in known]:
-            rows = series.isin(extra).to_numpy(dtype=bool) | series.isna().to_numpy(dtype=bool)
+            rows = series.isin(extra).to_numpy(dtype=bool)
             unseen.append(Unseen(factor, rows, tuple(extra), levels))
     return unseen
 

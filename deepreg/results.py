@@ -110,10 +110,10 @@ class Results:
         """Average treatment effects of every discrete treatment, each level against the first."""
         return self.estimate("ate", sample=sample)
 
-    def _effects(self) -> tuple[Target, ...]:
+    def _effects(self) -> tuple[ATE | AME, ...]:
         """One target for each structural variable: ATE of levels, AME of a continuous variable."""
         return tuple(
-            ATE(v.name) if v.kind == "discrete" else AME(v.name) for v in self.design.variables
+            ATE(v.name) if v.kind == "discrete" else AME(v.name).bind(self.design) for v in self.design.variables
         )
 
     @cached_property
@@ -132,7 +132,9 @@ class Results:
         every variable with levels. Use estimate("ame") for the average over the population.
         """
         if at != "overall":
-            raise OptionError(f"at={at!r}: allowed is 'overall'. For one value of t, estimate(targets.AME('t', at=...)).")
+            raise OptionError(
+                f"at={at!r}: allowed is 'overall'. For one value of t, estimate(targets.AME('t', at=...))."
+            )
         numeric = pd.api.types.is_numeric_dtype
         chosen = [
             AME(v.name) if v.kind == "continuous" or (not dummy and numeric(self.design.frame[v.name].dtype)
@@ -242,4 +244,3 @@ def covariance_kind(kind: str, design: Design) -> str:
     if COVARIANCES[kind] == "cluster" and not design.cluster_names:
         raise OptionError(f"vcov={kind!r} needs clusters, but none were given: structural(..., cluster='column').")
     return COVARIANCES[kind]
-

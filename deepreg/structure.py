@@ -1,4 +1,4 @@
-"""The structural model without its functions: names of theta, and the homogeneous fit that every network starts from."""
+"""The structural model without its functions: names of theta, and the homogeneous fit that networks start from."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -105,7 +105,5 @@ def _derivatives(objective, theta: Tensor) -> tuple[Tensor, Tensor]:  # type: ig
     theta = theta.detach().requires_grad_(True)
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(objective(theta).sum(), theta, create_graph=True)
-        rows = [
-            torch.autograd.grad(gradient[:, j].sum(), theta, retain_graph=True)[0] for j in range(theta.shape[1])
-        ]
+        rows = [torch.autograd.grad(gradient[:, j].sum(), theta, retain_graph=True)[0] for j in range(theta.shape[1])]
     return gradient.detach(), torch.stack(rows, 1)

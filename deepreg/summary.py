@@ -36,7 +36,9 @@ def summarise(
         ("Covariance:", describe_covariance(design, sampling, facts.constant)),
         *facts.header,
     )
-    tables = [Table.from_frame(averages.frame(alpha), title="Coefficients" if facts.constant else "Average coefficients")]
+    tables = [
+        Table.from_frame(averages.frame(alpha), title="Coefficients" if facts.constant else "Average coefficients")
+    ]
     if effects is not None:
         tables.append(Table.from_frame(effects.frame(alpha), title="Effects"))
     diagnostics = list(facts.diagnostics)

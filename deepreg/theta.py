@@ -1,6 +1,7 @@
 """theta(x): networks trained from the homogeneous fit, one group for each fold, and their values anywhere."""
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from .structure import Pooled, Structure
 from .trainers import History, Loss, Problem, Progress, Trainer
 from .units import Units
 
-Centre = Tensor | None  # (G, n, K) E[d | x] of each group, None: the mean of d
-Reads = tuple[tuple[int, ...], tuple[int, ...]] | None  # columns of x that are features, and controls
+Centre: TypeAlias = Tensor | None  # (G, n, K) E[d | x] of each group, None: the mean of d
+Reads: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]] | None  # columns of x that are features, and controls
 
 _CHUNK = 65536
 
@@ -114,9 +115,7 @@ def fit(
         problem, initial, splits.train, splits.valid, options.penalty,
         generator=options.generator, progress=options.progress,
     )  # fmt: skip
-    fitted = Theta(
-        structure, network, weights, splits.owner, pooled.theta, transform, mean, shift, scale, history, {}
-    )
+    fitted = Theta(structure, network, weights, splits.owner, pooled.theta, transform, mean, shift, scale, history, {})
     constant = pooled.theta[:, None, :].expand(groups, len(x), -1)
     varying = fitted.start[:, None, :] + fitted.outputs(x) @ fitted.transform.mT
     if own_outcome:

@@ -52,22 +52,50 @@ def _rows(mask: Tensor) -> tuple[Tensor, Tensor]:
     return index, torch.arange(index.shape[1], device=mask.device) < count[:, None]
 
 
-class _Slice(NamedTuple):
-    """The rows of some replicates, gathered once."""
-
-    x: Tensor  # (m, B, p)
+class _Block(NamedTuple):
+    x: Tensor  # (m, b, p)
     loss: Loss
-    weight: Tensor  # (m, B), sums to 1 in each replicate
+    weight: Tensor  # (m, b)
+
+
+class _Slice(NamedTuple):
+    """The rows of some replicates, gathered once and cut into blocks whose activations stay in the cache."""
+
+    blocks: list[_Block]
 
     @classmethod
     def of(cls, problem: Problem, replicates: Tensor, mask: Tensor) -> "_Slice":
         rows, present = _rows(mask[replicates])
         weight = problem.weight[rows] * present
-        return cls(problem.x[rows], problem.at(replicates, rows), weight / weight.sum(1, keepdim=True))
+        weight = weight / weight.sum(1, keepdim=True)  # sums to 1 in each replicate
+        size = rows.shape[1] if rows.is_cuda else max(256, _CACHED // len(replicates))
+        blocks = [
+            _Block(problem.x[r], problem.at(replicates, r), w)
+            for r, w in zip(rows.split(size, 1), weight.split(size, 1), strict=True)
+        ]
+        return cls(blocks)
 
     def value(self, network: Network, weights: Tensor) -> Tensor:
         """Mean loss of each replicate; (m, S) -> (m,)."""
-        return (self.loss(network.forward(weights, self.x)) * self.weight).sum(1)
+        with torch.no_grad():
+            return torch.stack([_loss(block, network, weights) for block in self.blocks]).sum(0)
+
+    def gradient(self, network: Network, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss (m,) and its gradient (m, S)."""
+        at = weights.detach().requires_grad_(True)
+        value, total = torch.zeros_like(at[:, 0]), torch.zeros_like(at)
+        for block in self.blocks:
+            part = _loss(block, network, at)
+            total += torch.autograd.grad(part.sum(), at)[0]
+            value += part.detach()
+        return value.detach(), total
+
+
+_CACHED = 32768  # network-rows in a block
+
+
+def _loss(block: _Block, network: Network, weights: Tensor) -> Tensor:
+    return (block.loss(network.forward(weights, block.x)) * block.weight).sum(1)
 
 
 class _Best:
@@ -118,19 +146,18 @@ class LBFGS:
         best, losses, checks = _Best(weights, self.tolerance), [], []
         fitted, checked = _Slice.of(problem, who, train), _Slice.of(problem, who, valid)
 
-        def evaluate(at: Tensor) -> tuple[Tensor, Tensor]:
-            at = at.detach().requires_grad_(True)
-            value = fitted.value(network, at) + 0.5 * (decay * at**2).sum(1)
-            return value.detach(), torch.autograd.grad(value.sum(), at)[0]
+        def evaluate(at: Tensor, some: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            rows = fitted if some is None else _Slice.of(problem, who[some], train)
+            value, gradient = rows.gradient(network, at)
+            return value + 0.5 * (decay * at**2).sum(1), gradient + decay * at
 
         w = weights
         value, gradient = evaluate(w)
         memory: list[tuple[Tensor, Tensor, Tensor]] = []  # steps (m, S), gradient changes (m, S), 1 / s'y (m,)
         since = torch.zeros(len(who), device=w.device)
         for step in range(self.steps):
-            with torch.no_grad():
-                check = checked.value(network, w)
-                since = best.offer(who, step, w, check)
+            check = checked.value(network, w)
+            since = best.offer(who, step, w, check)
             losses.append(_scatter(value, who, len(weights)))
             checks.append(_scatter(check, who, len(weights)))
             if progress is not None:
@@ -138,7 +165,7 @@ class LBFGS:
             going = since < self.patience
             if not bool(going.any()):
                 break
-            if float(going.float().mean()) < 0.7:  # the rest is worth a smaller batch
+            if float(going.float().mean()) < 0.9:  # the rest is worth a smaller batch
                 who, w, value, gradient = who[going], w[going], value[going], gradient[going]
                 memory = [(s[going], y[going], r[going]) for s, y, r in memory]
                 fitted, checked = _Slice.of(problem, who, train), _Slice.of(problem, who, valid)
@@ -148,7 +175,7 @@ class LBFGS:
             direction = torch.where(uphill[:, None], -gradient, direction)
             slope = torch.where(uphill, -(gradient**2).sum(1), slope)
             length = torch.ones_like(value) if memory else (1 / gradient.norm(dim=1)).clamp(max=1.0)
-            new, new_value, new_gradient = _search(evaluate, w, value, direction, slope, length)
+            new, new_value, new_gradient = _search(evaluate, w, value, gradient, direction, slope, length)
             s, y = new - w, new_gradient - gradient
             sy = (s * y).sum(1)
             memory = [*memory, (s, y, torch.where(sy > 1e-10, 1 / sy.clamp_min(1e-10), 0.0))][-self.history :]
@@ -179,26 +206,26 @@ def _two_loop(gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]]) -> 
 
 
 def _search(
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
-    w: Tensor, value: Tensor, direction: Tensor, slope: Tensor, length: Tensor,
+    evaluate: Callable[..., tuple[Tensor, Tensor]],
+    w: Tensor, value: Tensor, gradient: Tensor, direction: Tensor, slope: Tensor, length: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Backtrack each replicate until its loss falls enough (Armijo); one that never does stays where it is."""
-    todo = torch.ones_like(value, dtype=torch.bool)
-    new, new_value, new_gradient = w, value, torch.zeros_like(w)
+    """Backtrack each replicate until its loss falls enough (Armijo); one that never does stays where it is.
+
+    The full step is tried for all at once; only the replicates that refuse it are evaluated again.
+    """
+    new = w + length[:, None] * direction
+    new_value, new_gradient = evaluate(new)
+    todo = (~(new_value <= value + 1e-4 * length * slope)).nonzero()[:, 0]
     for _ in range(10):
-        trial = w + torch.where(todo, length, 0.0)[:, None] * direction
-        trial = torch.where(todo[:, None], trial, new)
-        trial_value, trial_gradient = evaluate(trial)
-        good = todo & (trial_value <= value + 1e-4 * length * slope)
-        new = torch.where(good[:, None], trial, new)
-        new_value = torch.where(good, trial_value, new_value)
-        new_gradient = torch.where(good[:, None], trial_gradient, new_gradient)
-        todo = todo & ~good
-        if not bool(todo.any()):
+        if not len(todo):
             return new, new_value, new_gradient
-        length = torch.where(todo, 0.4 * length, length)
-    _, stayed = evaluate(new)
-    return new, new_value, torch.where(todo[:, None], stayed, new_gradient)
+        length[todo] *= 0.4
+        trial = w[todo] + length[todo, None] * direction[todo]
+        trial_value, trial_gradient = evaluate(trial, todo)
+        new[todo], new_value[todo], new_gradient[todo] = trial, trial_value, trial_gradient
+        todo = todo[~(trial_value <= value[todo] + 1e-4 * length[todo] * slope[todo])]
+    new[todo], new_value[todo], new_gradient[todo] = w[todo], value[todo], gradient[todo]
+    return new, new_value, new_gradient
 
 
 @dataclass(frozen=True)
@@ -239,11 +266,10 @@ class AdamW:
         best, losses, checks = _Best(weights, self.tolerance), [], []
         since = torch.zeros(len(who), dtype=torch.long, device=w.device)
         for epoch in range(self.epochs + 1):
-            with torch.no_grad():
-                check = checked.value(network, w)
-                losses.append(whole.value(network, w))
-                checks.append(check)
-                since = best.offer(who, epoch, w.detach(), check)
+            check = checked.value(network, w)
+            losses.append(whole.value(network, w))
+            checks.append(check)
+            since = best.offer(who, epoch, w.detach(), check)
             if progress is not None:
                 progress(epoch, self.epochs)
             if epoch == self.epochs or not bool((since < self.patience).any()):

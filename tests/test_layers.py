@@ -12,12 +12,12 @@ import deepreg
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"units", "errors"},
-    {"families", "design", "networks", "splits", "datasets", "report.render"},
+    {"families", "design", "networks", "splits", "datasets", "hypotheses", "report.render"},
     {"structure", "trainers", "report.table"},
     {"theta"},
     {"law"},
     {"curvature", "targets", "estimates", "report.summary", "report"},
-    {"influence"},
+    {"influence", "summary"},
     {"results"},
     {"model"},
     {"api"},

@@ -150,6 +150,20 @@ def test_a_long_name_wraps_beside_its_numbers_and_loses_nothing():
     assert "".join(line[:width] for line in lines[start:stop]).replace(" ", "") == LONG.replace(" ", "")
 
 
+def test_a_long_header_value_is_given_the_whole_width_below(summary):
+    features = " + ".join(f"feature_{i}" for i in range(30))
+    text = dataclasses.replace(summary, header=(("Features:", features), *summary.header)).as_text()
+    block = text.split("=" * 78)[1].strip("\n").splitlines()
+    assert block[0].startswith("Dep. Variable:")
+    start = next(i for i, line in enumerate(block) if line.startswith("Features:") and "feature_0" in line)
+    assert " ".join(" ".join(block[start:]).split()) == f"Features: {features}"
+    assert len(block) - start == 6
+
+
+def test_control_characters_reach_no_terminal():
+    assert "\x1b" not in Table.from_frame(frame(["a\x1b[31mb"]), title="\x07").as_text()
+
+
 def test_columns_that_do_not_fit_continue_below():
     wide = pd.DataFrame([[float(i) for i in range(20)]], index=["t"], columns=[f"model {i}" for i in range(20)])
     text = Table.from_frame(wide).as_text()
@@ -347,6 +361,7 @@ def test_markdown_is_a_table_with_its_markup_escaped():
 def test_markdown_summary_holds_every_part(summary):
     text = summary.as_markdown()
     assert "\n\n\n" not in text
+    assert "value" not in text  # a list of labels and values has no heading
     for part in (
         "**Structural Regression Results**",
         "| Model: | structural, linear |",

@@ -16,6 +16,20 @@ from deepreg.simulate import processes
 
 INVERSE_LINK = {"linear": lambda eta: eta, "logit": expit, "poisson": np.exp}
 MANY = 200_000
+# Of the row that rng=0 draws: intercept, slope, mean and sd of the treatment, outcome.
+FIRST_ROW = {
+    "friedman": (13.5859, 3.06109, 0.279707, 0.448855, 16.6883),
+    "heteroskedastic": (-0.185755, 0.780271, -0.0688558, 1.06488, 1.36497),
+    "highdim": (0.22322, 1.12573, 0.560926, 0.496274, -0.985099),
+    "linear_const": (0.339126, 1, 0.532636, 0.498934, 0.380452),
+    "logit_continuous": (-0.255135, 0.39959, 0.0628651, 1, 1),
+    "poisson_confounded": (0.548111, 0.232284, 0.499203, 0.499999, 5),
+    "price": (-0.00670564, -0.330444, 10.1257, 1, -2.16818),
+    "tutorial": (-0.118925, 2.1326, 0.5, 0.5, 3.31768),
+    "tutorial_confounded": (-0.118925, 2.1326, 0.409618, 0.491763, 3.31768),
+    "tutoring": (51.3432, 9.06579, 0.5, 0.5, 48.6648),
+    "tutoring_confounded": (51.3432, 9.06579, 0.784726, 0.411013, 57.7306),
+}
 
 
 @pytest.fixture(scope="module", params=simulate.names())
@@ -99,6 +113,24 @@ def test_draws_depend_on_the_generator_alone(name: str) -> None:
     assert not draw(n=50, rng=3).frame.equals(draw(n=50, rng=4).frame)
 
 
+@pytest.mark.parametrize("name", simulate.names())
+def test_a_seed_keeps_its_draws(name: str) -> None:
+    sim = simulate.get(name)(n=1, rng=0)
+    y, *_ = parts(sim)
+    np.testing.assert_allclose([*sim.theta.iloc[0], *sim.law.iloc[0], y[0]], FIRST_ROW[name], rtol=1e-5)
+
+
+def test_the_noise_has_the_stated_size(large: simulate.Simulation) -> None:
+    y, t, _, treatment = parts(large)
+    mean = INVERSE_LINK[large.family]((large.theta["Intercept"] + large.theta[treatment] * t).to_numpy())
+    if treatment == "tutoring":  # far from the bounds, where nothing is clipped
+        inside = np.abs(mean - 50) < 20
+        variance, y, mean = np.full(inside.sum(), 25.0), y[inside], mean[inside]
+    else:
+        variance = {"linear": np.ones(MANY), "logit": mean * (1 - mean), "poisson": mean}[large.family]
+    close_to_zero(((y - mean) ** 2 - variance)[:, None])
+
+
 @pytest.mark.parametrize("name", ["tutorial", "tutoring"])
 def test_confounding_biases_the_difference_in_means_and_assignment_by_lot_does_not(name: str) -> None:
     errors = []
@@ -141,6 +173,24 @@ def test_the_logit_marginal_effect_by_quadrature() -> None:
     index = (-0.2 + 0.5 * np.sin(2 * x1))[:, None, None] + np.hypot(0.6 + beta / 2, beta)[..., None] * z
     slope = (expit(index) * expit(-index)) @ (wz / wz.sum())
     assert w1 @ (beta * slope) @ w2 == pytest.approx(processes.LOGIT_AME, abs=2e-7)
+
+
+def test_the_closed_forms_by_quadrature() -> None:
+    u, wu = np.polynomial.legendre.leggauss(20)
+    u, wu = (u + 1) / 2, wu / 2
+    mean_sine = wu @ np.sin(np.pi * np.outer(u, u)) @ wu
+    assert simulate.friedman(n=1).truth["ate"] == pytest.approx(3 + 2 * mean_sine, abs=1e-12)
+
+    fine = np.linspace(-9, 9, 20_001)
+    mean_abs = np.abs(fine) @ norm.pdf(fine) * (fine[1] - fine[0])
+    assert simulate.highdim(n=1).truth["ate"] == pytest.approx(1 + 0.7 * mean_abs / 2, abs=1e-6)
+    assert simulate.logit_continuous(n=1).truth["t"] == pytest.approx(0.5 + 0.3 * (mean_abs - 0.8), abs=1e-6)
+
+    z, w = np.polynomial.hermite_e.hermegauss(40)
+    x0, x1, x2 = np.meshgrid(z, z, z, indexing="ij")
+    alpha, beta = 0.5 + 0.4 * x0 - x1**2 / 8, 0.4 + 0.3 * x1 - 0.2 * x2
+    effect = np.einsum("ijk,i,j,k", np.exp(alpha + beta) - np.exp(alpha), w, w, w) / w.sum() ** 3
+    assert simulate.poisson_confounded(n=1).truth["ate"] == pytest.approx(effect, abs=1e-9)
 
 
 def test_errors_name_the_argument_and_what_is_allowed() -> None:

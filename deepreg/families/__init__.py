@@ -33,4 +33,6 @@ def get(family: "str | Family | type[Family]") -> Family:
         return _REGISTRY[family]()
     close = difflib.get_close_matches(str(family), names(), n=1)
     hint = f" Did you mean family={close[0]!r}?" if close else ""
-    raise OptionError(f"family={family!r} is not known; allowed are {', '.join(map(repr, names()))}, or a Family.{hint}")
+    raise OptionError(
+        f"family={family!r} is not known; allowed are {', '.join(map(repr, names()))}, or a Family.{hint}"
+    )

@@ -12,7 +12,8 @@ from ..units import Units
 
 def index(u: Units, theta: Tensor) -> Tensor:
     """The linear index d'theta over the first K columns of theta; (..., K), (..., P) -> (...)."""
-    return (u.d * theta[..., : u.d.shape[-1]]).sum(-1)
+    terms = [d * b for d, b in zip(u.d.unbind(-1), theta.unbind(-1), strict=False)]
+    return torch.stack(terms).sum(0) if len(terms) > 4 else sum(terms[1:], terms[0])  # reducing a short axis is slow
 
 
 @dataclass(frozen=True)

@@ -98,14 +98,13 @@ def centre(text: object) -> str:
 
 def wrap(text: object, width: int, indent: int = 0) -> list[str]:
     """Lines of at most `width`, broken after a space, else after punctuation, else anywhere."""
-    rest, lines, lead = clean(text), [], ""
-    while len(lead) + len(rest) > width:
-        room = width - len(lead)
+    rest, lines, lead, room = clean(text), [], "", max(width, 1)
+    while len(rest) > room:
         cut = rest.rfind(" ", 1, room + 1)
         if cut < 0:
             cut = max(rest.rfind(mark, 0, room) for mark in ":,*+)]_") + 1 or room
         lines.append(lead + rest[:cut].rstrip())
-        rest, lead = rest[cut:].lstrip(), " " * indent
+        rest, lead, room = rest[cut:].lstrip(), " " * indent, max(width - indent, 1)
     return [*lines, lead + rest]
 
 

@@ -38,14 +38,28 @@ LOGIT_AME = 0.096059963897
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """n simulated rows, and all that is usually unknown about them."""
+    """n simulated rows, and all that is usually unknown about them.
 
-    frame: pd.DataFrame  # (n, columns): outcome, treatment and features, nothing else
-    theta: pd.DataFrame  # (n, P): the true theta(x), columns named as the terms of the regression
-    truth: dict[str, float]  # population value of each target; a term's name stands for the mean of its coefficient
+    Attributes
+    ----------
+    frame : DataFrame
+        (n, columns): outcome, treatment and features, nothing else.
+    theta : DataFrame
+        (n, P): the true theta(x), columns named as the terms of the regression.
+    truth : dict
+        The population value of each target; under the name of a term stands the mean of its coefficient.
+    formula, family : str
+        What to fit.
+    law : DataFrame
+        (n, 2): mean and sd of the treatment given x. The mean of a binary one is its propensity.
+    """
+
+    frame: pd.DataFrame
+    theta: pd.DataFrame
+    truth: dict[str, float]
     formula: str
     family: str
-    law: pd.DataFrame  # (n, 2): mean and sd of the treatment given x; the mean of a binary one is its propensity
+    law: pd.DataFrame
 
     @property
     def propensity(self) -> Array:

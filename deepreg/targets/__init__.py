@@ -24,7 +24,11 @@ def names() -> list[str]:
 
 
 def resolve(target: "str | Target | type[Target]", design: Design) -> tuple[Target, ...]:
-    """The targets meant by a name, a class or an object, in this design. Raises OptionError on anything else."""
+    """The targets meant by a name, a class or an object, bound to this design. Raises OptionError on anything else."""
+    return tuple(t.bind(design) for t in _meant(target, design))
+
+
+def _meant(target: "str | Target | type[Target]", design: Design) -> tuple[Target, ...]:
     if isinstance(target, Target):
         return target.defaults(design) if target == type(target)() else (target,)
     if isinstance(target, type) and issubclass(target, Target):
@@ -33,4 +37,6 @@ def resolve(target: "str | Target | type[Target]", design: Design) -> tuple[Targ
         return _REGISTRY[target.lower()].defaults(design)
     close = difflib.get_close_matches(str(target).lower(), names(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise OptionError(f"Target {target!r} is not known; allowed are {', '.join(map(repr, names()))}, or a Target.{hint}")
+    raise OptionError(
+        f"Target {target!r} is not known; allowed are {', '.join(map(repr, names()))}, or a Target.{hint}"
+    )

@@ -19,7 +19,9 @@ def variable(label: str, name: str | None, design: Design) -> Variable:
     """The structural variable of that name; raises OptionError naming the known ones."""
     known = {v.name: v for v in design.variables}
     if name is None or name not in known:
-        raise OptionError(f"{label}({name!r}): the structural variables of this model are {', '.join(map(repr, known))}.")
+        raise OptionError(
+            f"{label}({name!r}): the structural variables of this model are {', '.join(map(repr, known))}."
+        )
     return known[name]
 
 
@@ -113,7 +115,8 @@ class ATT(ATE):
             hi, lo = pairs[0]
             raise DataError(
                 f"{self.symbol}({self.name!r}) needs two levels, but {self.name!r} has "
-                f"{[pairs[0][1], *(p[0] for p in pairs)]}. Name them: {self.symbol}({self.name!r}, hi={hi!r}, lo={lo!r})."
+                f"{[pairs[0][1], *(p[0] for p in pairs)]}. "
+                f"Name them: {self.symbol}({self.name!r}, hi={hi!r}, lo={lo!r})."
             )
         return pairs
 

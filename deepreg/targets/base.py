@@ -30,6 +30,10 @@ class Target:
         """What the bare name of the target stands for in this model."""
         return (cls(),)
 
+    def bind(self, design: Design) -> "Target":
+        """The target with whatever it takes from the data filled in."""
+        return self
+
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
         """A name for each of the q values; raises where the target does not apply, saying what to type."""
         raise NotImplementedError
