@@ -82,7 +82,16 @@ def structural(
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None
     context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
-    design = build(formula, data, weights=weights, cluster=cluster, subset=subset, missing=missing, context=context)
+    design = build(
+        formula,
+        data,
+        weights=weights,
+        cluster=cluster,
+        subset=subset,
+        missing=missing,
+        assignment=() if assignment is None else assignment.columns,
+        context=context,
+    )
     kind = vcov if vcov is not None else ("cluster" if design.cluster_names else "robust")
     covariance_kind(kind, design)
     chosen.check(design.units, design.outcome)

@@ -104,6 +104,12 @@ class KnownLaw:
                 "probability= for a discrete treatment, or both mean= and sd= for a continuous one."
             )
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The data columns it names."""
+        chances = self.probability.values() if isinstance(self.probability, Mapping) else (self.probability,)
+        return tuple(dict.fromkeys(v for v in (*chances, self.mean, self.sd) if isinstance(v, str)))
+
     def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None:
         cells = Cells.of(design)
         kinds = [v.kind for v in design.variables]
@@ -118,8 +124,7 @@ class KnownLaw:
             nothing = torch.zeros(1, 0, dtype=torch.float64, device=x.device)
             return FittedLaw(design, cells, (), chance, (), nothing, torch.ones_like(nothing.sum(1)), 0.0)
         name = design.variables[0].name
-        mean, sd = (_column(design, value, part).to(x.device)
-                    for value, part in ((self.mean, "mean"), (self.sd, "sd")))  # fmt: skip
+        mean, sd = (_column(design, value).to(x.device) for value in (self.mean, self.sd))
         if not bool((sd > 0).all()):
             raise DataError(f"KnownLaw(sd={self.sd!r}) has values that are not above 0.")
         t = torch.tensor(design.frame[name].to_numpy(np.float64), device=x.device)
@@ -136,12 +141,12 @@ class KnownLaw:
                     f"KnownLaw(probability={given!r}) is one number or column, but {name!r} has levels {levels}; "
                     f"give a mapping, e.g. probability={{{', '.join(f'{v!r}: ...' for v in levels)}}}."
                 )
-            second = _column(design, given, "probability")
+            second = _column(design, given)
             chance = torch.stack([1 - second, second], 1)
         else:
             if set(given) != set(levels):
                 raise OptionError(f"KnownLaw(probability=...) names {list(given)}, but {name!r} has levels {levels}.")
-            chance = torch.stack([_column(design, given[level], "probability") for level in levels], 1)
+            chance = torch.stack([_column(design, given[level]) for level in levels], 1)
         bad = int(((chance <= 0) | (chance >= 1)).any(1).sum()) + int(((chance.sum(1) - 1).abs() > 1e-6).sum())
         if bad:
             raise DataError(
@@ -158,11 +163,9 @@ class KnownLaw:
         return integrated(structure, held_out(theta, splits), nodes, 1e-6)
 
 
-def _column(design: Design, value: float | str | None, part: str) -> Tensor:
+def _column(design: Design, value: float | str | None) -> Tensor:
     """A number for every row, or the column of that name; (n,)."""
     if isinstance(value, str):
-        if value not in design.frame.columns:
-            raise OptionError(f"KnownLaw({part}={value!r}): no such column in the data of the model.")
         return torch.tensor(design.frame[value].to_numpy(np.float64))
     assert value is not None
     return torch.full((len(design.frame),), float(value), dtype=torch.float64)

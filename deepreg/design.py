@@ -131,6 +131,7 @@ def build(
     cluster: str | Sequence[str] | None = None,
     subset: str | None = None,
     missing: str = "drop",
+    assignment: Sequence[str] = (),
     context: Mapping[str, Any] | None = None,
 ) -> Design:
     """Read a formula against data: the design of `outcome ~ structural terms | features | controls`.
@@ -138,7 +139,8 @@ def build(
     Here `|` reads "regressors | what they vary with". `data` is a pandas or polars DataFrame, a pyarrow Table or a
     dict of arrays, and is never changed. `weights` names a column of positive weights, `cluster` one or two columns,
     `subset` is a pandas query; missing="drop" leaves rows with missing or infinite values out and counts them by cause,
-    "raise" refuses them. `context` holds names the formula may use besides columns (functions, constants).
+    "raise" refuses them. `assignment` names columns that describe how the treatment was assigned, kept in the frame.
+    `context` holds names the formula may use besides columns (functions, constants).
 
     Raises FormulaError or DataError, saying what to type instead.
 
@@ -154,9 +156,9 @@ def build(
     parsed = read(formula, door.names(table), context, TRANSFORMS, [*groups, *([] if weights is None else [weights])])
     borrowed = {name: context[name] for name in sorted(parsed.borrowed)}
     _refuse_arrays(borrowed, len(door.index(table)), formula)
-    sample = draw(
-        table, parsed.columns, weights=weights, cluster=groups, subset=subset, missing=missing, context=context
-    )
+    door.pick(table, list(assignment), "assignment=")
+    needed = {**parsed.columns, **({"assignment": tuple(assignment)} if assignment else {})}
+    sample = draw(table, needed, weights=weights, cluster=groups, subset=subset, missing=missing, context=context)
     if not len(sample.rows):
         raise DataError(f"No rows are left of {len(sample.index)}: {_shown(sample.dropped) or 'the data are empty'}.")
     learned = {name: Column.learn(series, name in parsed.categorical) for name, series in sample.columns.items()}

@@ -1,5 +1,7 @@
 """Estimates: everything that follows from influence values by linear algebra."""
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from .errors import OptionError
+from .errors import DeepregWarning, OptionError
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Sampling:
         mean = (psi * weight[:, None]).sum(1, keepdim=True)
         rows = (psi - mean) * weight[:, None]  # (R, n, q)
         if self.kind != "cluster":
-            return rows.mT @ rows * (1.0 if self.kind == "HC0" else n / (n - self.parameters))
+            return rows.mT @ rows * (1.0 if self.kind == "HC0" else _ratio(n, n - self.parameters))
         ways = [self.cluster[:, j] for j in range(self.cluster.shape[1])]
         pieces = [(ways[0], 1.0)] if len(ways) == 1 else [
             (ways[0], 1.0), (ways[1], 1.0), (torch.unique(self.cluster, dim=0, return_inverse=True)[1], -1.0)
@@ -42,8 +44,18 @@ class Sampling:
             count = int(code.max()) + 1
             sums = torch.zeros(len(psi), count, psi.shape[2], dtype=psi.dtype, device=psi.device)
             sums = sums.index_add(1, code, rows)
-            total += sign * count / (count - 1) * (n - 1) / (n - self.parameters) * (sums.mT @ sums)
+            factor = sign * _ratio(count, count - 1) * _ratio(n - 1, n - self.parameters)
+            total += factor * (sums.mT @ sums)
         return total
+
+
+def _check(alpha: float) -> None:
+    if not 0 < alpha < 1:
+        raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
+
+
+def _ratio(above: int, below: int) -> float:
+    return above / below if below > 0 else math.nan  # one row, or one cluster, has no variance
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,19 @@ class Estimates:
 
     @cached_property
     def cov(self) -> np.ndarray:
-        """Covariance; (q, q)."""
+        """Covariance; (q, q). Warns where two-way clustering makes a variance negative."""
+        cov = self._covariance()
+        negative = [name for name, v in zip(self.names, np.diag(cov), strict=True) if v < 0]
+        if negative:
+            warnings.warn(
+                f"The two-way clustered variance of {', '.join(negative)} is negative, so its error is NaN: there are "
+                "too few clusters one way. Cluster by one column, or use vcov='robust'.",
+                DeepregWarning,
+                stacklevel=3,
+            )
+        return cov
+
+    def _covariance(self) -> np.ndarray:
         spread = self._repeats() - torch.from_numpy(self.value)
         each = self.sampling.covariance(self.psi).cpu() + spread[:, :, None] * spread[:, None, :]
         if len(each) == 1:
@@ -100,8 +124,9 @@ class Estimates:
 
     @property
     def std_error(self) -> np.ndarray:
-        """Standard errors; (q,)."""
-        return np.sqrt(np.clip(np.diag(self.cov), 0, None))
+        """Standard errors; (q,). NaN where a two-way clustered variance is negative."""
+        variance = np.diag(self.cov)
+        return np.sqrt(np.where(variance < 0, np.nan, variance))
 
     @property
     def zvalues(self) -> np.ndarray:
@@ -118,8 +143,7 @@ class Estimates:
 
     def interval(self, alpha: float = 0.05, critical: float | None = None) -> np.ndarray:
         """value -+ critical x standard error; (q, 2). The critical value is the normal one unless given."""
-        if not 0 < alpha < 1:
-            raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
+        _check(alpha)
         width = (stats.norm.isf(alpha / 2) if critical is None else critical) * self.std_error
         return np.stack([self.value - width, self.value + width], 1)
 
@@ -146,6 +170,7 @@ class Estimates:
         The critical value is the 1 - alpha quantile of max |z| under the estimated correlation, by `draws` Gaussian
         multiplier draws (Chernozhukov, Chetverikov and Kato 2013). Columns coef, lower, upper.
         """
+        _check(alpha)
         normal = np.random.default_rng(rng).standard_normal((draws, len(self.names)))  # type: ignore[arg-type]
         scale = np.where(self.std_error > 0, self.std_error, 1.0)
         values, vectors = np.linalg.eigh(self.cov / np.outer(scale, scale))
@@ -187,10 +212,17 @@ class Estimates:
 
     def wald(self, label: str = "") -> WaldTest:
         """The joint test that every value is its null, 0 unless given."""
-        values, vectors = np.linalg.eigh(self.cov)
+        scale = self.std_error
+        if not (scale > 0).all():
+            none = [name for name, error in zip(self.names, scale, strict=True) if not error > 0]
+            raise OptionError(f"{none[0]} has no variance to test with; leave it out of the hypothesis.")
+        values, vectors = np.linalg.eigh(self.cov / np.outer(scale, scale))  # free of units
         if values[0] <= 1e-12 * values[-1]:
-            raise OptionError(f"The {len(self.names)} restrictions are linearly dependent; drop the redundant ones.")
-        rotated = vectors.T @ self._distance()
+            raise OptionError(
+                f"The {len(self.names)} restrictions are linearly dependent, or as many as there are clusters; "
+                "drop the redundant ones."
+            )
+        rotated = vectors.T @ (self._distance() / scale)
         statistic = float((rotated**2 / values).sum())
         return WaldTest(statistic, len(self.names), float(stats.chi2.sf(statistic, len(self.names))), label)
 
@@ -205,8 +237,8 @@ class Estimates:
         if labels.isna().any():
             raise OptionError(f"groups has {int(labels.isna().sum())} missing labels; fill them or give them a group.")
         parts = []
-        for label in sorted(labels.unique()):
-            rows = torch.from_numpy((labels == label).to_numpy()).to(self.psi.device)
+        for label in pd.Categorical(labels).categories:
+            rows = torch.tensor((labels == label).to_numpy(), device=self.psi.device)
             weight = self.sampling.weight[rows]
             cluster = self.sampling.cluster[rows]
             compact = torch.stack(

@@ -11,7 +11,7 @@ from torch import Tensor
 from . import hypotheses
 from .curvature import Lambda
 from .design import Design
-from .errors import NotAvailable, OptionError
+from .errors import DataError, NotAvailable, OptionError
 from .estimates import Estimates, Sampling, WaldTest
 from .influence import Scores
 from .law import FittedLaw
@@ -128,17 +128,16 @@ class Results:
     def get_margeff(self, at: str = "overall", dummy: bool = False) -> Estimates:
         """Average marginal effects over the rows, in statsmodels' sense: variance given the features in hand.
 
-        Derivatives for numeric variables and changes from the first level for the others; with `dummy`, changes for
-        every variable with levels. Use estimate("ame") for the average over the population.
+        Derivatives for numeric variables and changes from the first level for the others; with `dummy`, changes from 0
+        to 1 for variables of these two values. Use estimate("ame") for the average over the population.
         """
         if at != "overall":
             raise OptionError(
                 f"at={at!r}: allowed is 'overall'. For one value of t, estimate(targets.AME('t', at=...))."
             )
-        numeric = pd.api.types.is_numeric_dtype
         chosen = [
-            AME(v.name) if v.kind == "continuous" or (not dummy and numeric(self.design.frame[v.name].dtype)
-                                                      and v.name in self.structure.terms) else ATE(v.name)
+            AME(v.name) if v.kind == "continuous" or (v.name in self.structure.terms
+                                                      and not (dummy and v.levels == (0, 1))) else ATE(v.name)
             for v in self.design.variables
         ]  # fmt: skip
         return self.estimate(*chosen, sample="fixed")
@@ -233,14 +232,24 @@ COVARIANCES = {"robust": "HC1", "HC1": "HC1", "HC0": "HC0", "cluster": "cluster"
 
 
 def covariance_kind(kind: str, design: Design) -> str:
-    """The covariance meant by a name; raises NotAvailable for "iid", OptionError for an unknown name."""
+    """The covariance meant by a name.
+
+    Raises NotAvailable for "iid", OptionError for an unknown name or clusters not given, DataError for a single cluster.
+    """
     if kind in ("iid", "nonrobust", "classical"):
         raise NotAvailable(
             f"vcov={kind!r} assumes errors of one variance, which influence functions neither need nor use; "
             "use vcov='robust', or name a cluster."
         )
-    if kind not in COVARIANCES:
+    if not isinstance(kind, str) or kind not in COVARIANCES:
         raise OptionError(f"vcov={kind!r} is not known; allowed are {', '.join(map(repr, COVARIANCES))}.")
     if COVARIANCES[kind] == "cluster" and not design.cluster_names:
         raise OptionError(f"vcov={kind!r} needs clusters, but none were given: structural(..., cluster='column').")
+    if COVARIANCES[kind] == "cluster":
+        for name, code in zip(design.cluster_names, design.cluster.unbind(1), strict=True):
+            if not bool((code != code[0]).any()):
+                raise DataError(
+                    f"cluster={name!r} has one cluster in the {len(code)} rows used, but errors need at least two; "
+                    "name another column, or use vcov='robust'."
+                )
     return COVARIANCES[kind]

@@ -11,7 +11,7 @@ from deepreg import columns as door
 from deepreg.errors import DataError, OptionError
 
 CAUSES = {"outcome": "missing outcome", "regressors": "missing regressors"}
-CAUSES |= {"features": "missing regressors", "controls": "missing regressors"}
+CAUSES |= {"features": "missing regressors", "controls": "missing regressors", "assignment": "missing assignment"}
 
 
 class Sample(NamedTuple):

@@ -104,7 +104,7 @@ class _Best:
     def __init__(self, weights: Tensor, tolerance: float) -> None:
         m = len(weights)
         self.weights, self.tolerance = weights.clone(), tolerance
-        self.loss = torch.full((m,), math.inf, device=weights.device)
+        self.loss = torch.full((m,), math.inf, dtype=weights.dtype, device=weights.device)
         self.step = torch.zeros(m, dtype=torch.long, device=weights.device)
 
     def offer(self, who: Tensor, step: int, weights: Tensor, loss: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class LBFGS:
         w = weights
         value, gradient = evaluate(w)
         memory: list[tuple[Tensor, Tensor, Tensor]] = []  # steps (m, S), gradient changes (m, S), 1 / s'y (m,)
-        since = torch.zeros(len(who), device=w.device)
+        since = torch.zeros(len(who), dtype=torch.long, device=w.device)
         for step in range(self.steps):
             check = checked.value(network, w)
             since = best.offer(who, step, w, check)
@@ -165,8 +165,8 @@ class LBFGS:
             going = since < self.patience
             if not bool(going.any()):
                 break
-            if float(going.float().mean()) < 0.9:  # the rest is worth a smaller batch
-                who, w, value, gradient = who[going], w[going], value[going], gradient[going]
+            if not bool(going.all()):  # who has stopped leaves, and could not come back with better luck later
+                who, w, value, gradient, since = who[going], w[going], value[going], gradient[going], since[going]
                 memory = [(s[going], y[going], r[going]) for s, y, r in memory]
                 fitted, checked = _Slice.of(problem, who, train), _Slice.of(problem, who, valid)
             direction = _two_loop(gradient, memory)
@@ -186,7 +186,7 @@ class LBFGS:
 
 
 def _scatter(values: Tensor, who: Tensor, replicates: int) -> Tensor:
-    return torch.full((replicates,), math.nan, device=values.device).index_copy(0, who, values)
+    return values.new_full((replicates,), math.nan).index_copy(0, who, values)
 
 
 def _two_loop(gradient: Tensor, memory: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
@@ -264,15 +264,16 @@ class AdamW:
         per_epoch = rows.shape[1] // size
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=self.epochs * per_epoch)
         best, losses, checks = _Best(weights, self.tolerance), [], []
-        since = torch.zeros(len(who), dtype=torch.long, device=w.device)
+        stopped = torch.zeros(len(who), dtype=torch.bool, device=w.device)
         for epoch in range(self.epochs + 1):
             check = checked.value(network, w)
             losses.append(whole.value(network, w))
             checks.append(check)
-            since = best.offer(who, epoch, w.detach(), check)
+            since = best.offer(who, epoch, w.detach(), torch.where(stopped, math.inf, check))
+            stopped |= since >= self.patience
             if progress is not None:
                 progress(epoch, self.epochs)
-            if epoch == self.epochs or not bool((since < self.patience).any()):
+            if epoch == self.epochs or bool(stopped.all()):
                 break
             order = torch.randperm(rows.shape[1], generator=generator).to(w.device)
             for batch in order[: per_epoch * size].split(size):
@@ -281,4 +282,4 @@ class AdamW:
                 (w.grad,) = torch.autograd.grad(value.sum(), w)
                 optimiser.step()
                 cycle.step()
-        return best.weights, History(torch.stack(losses), torch.stack(checks), best.step, since < self.patience)
+        return best.weights, History(torch.stack(losses), torch.stack(checks), best.step, ~stopped)

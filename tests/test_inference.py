@@ -1,0 +1,307 @@
+"""psi and Lambda(x): identities, orthogonality along directions, invariance, and what a wrong version would do."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import deepreg
+from deepreg import law as treatment_law
+from deepreg import targets
+from deepreg.curvature import EstimatedLaw, KnownLaw, integrated, invert
+from deepreg.design import build
+from deepreg.errors import DataError, NotAvailable, OptionError
+from deepreg.families import get
+from deepreg.influence import Scores
+from deepreg.law import Nodes
+from deepreg.structure import Structure, score_of
+
+QUICK = {"folds": 2, "members": 1, "rng": 0, "progress": False}
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def exact(family, kind):
+    """A population of which every conditional expectation is a finite sum: 200 x, each with all its treatments.
+
+    Outcomes are the conditional means, so the score has mean zero at the true theta exactly.
+    """
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=200)
+    theta = np.stack([0.3 * x, 0.8 + 0.4 * np.sin(x)], 1)
+    if kind == "binary":
+        e = sigmoid(0.8 * x)
+        t, p = np.stack([np.zeros_like(x), np.ones_like(x)], 1), np.stack([1 - e, e], 1)
+    else:
+        points, mass = np.polynomial.hermite_e.hermegauss(9)
+        t, p = 0.5 * x[:, None] + (0.6 + 0.2 * sigmoid(x))[:, None] * points, np.tile(mass / mass.sum(), (200, 1))
+    q = t.shape[1]
+    frame = pd.DataFrame({"x": np.repeat(x, q), "t": t.ravel(), "w": p.ravel()})
+    rows = np.repeat(theta, q, 0)
+    eta = rows[:, 0] + rows[:, 1] * frame.t
+    frame["y"] = {"linear": eta, "logit": sigmoid(eta), "poisson": np.exp(eta)}[family]
+    design = build("y ~ t | x", frame, weights="w")
+    structure = Structure(get(family), design.terms)
+    values = torch.tensor(np.repeat(t, q, 0).reshape(1, 200 * q, q))
+    weight = torch.tensor(np.repeat(p, q, 0).reshape(1, 200 * q, q))
+    nodes = Nodes(weight, {"t": values.numpy()}, design)
+    return design, structure, torch.tensor(rows)[None], nodes
+
+
+def mean_psi(design, structure, theta, nodes, target):
+    lam = integrated(structure, theta, nodes, 0.0)
+    score = score_of(structure.family, design.units, theta)
+    scores = Scores(structure, design, design.units, theta, score, lam.inverse, nodes, constant=False)
+    psi, plug_in = scores.psi(target.bind(design))
+    weight = design.weight / design.weight.sum()
+    return float((psi[0, :, 0] * weight).sum()), float(plug_in[0, 0])
+
+
+CASES = [
+    (family, kind, target)
+    for family in ("linear", "logit", "poisson")
+    for kind, found in (
+        ("binary", [targets.ATE("t"), targets.ATT("t"), targets.ATU("t"), targets.Coefficient("t")]),
+        (
+            "continuous",
+            [targets.AME("t"), targets.AME("t", at=0.4), targets.ATE("t", hi=1.0, lo=0.0), targets.Coefficient("t")],
+        ),
+    )
+    for target in found
+]
+
+
+@pytest.mark.parametrize(("family", "kind", "target"), CASES)
+def test_an_error_in_theta_that_depends_on_x_moves_psi_only_in_second_order(family, kind, target):
+    design, structure, theta, nodes = exact(family, kind)
+    x = torch.tensor(design.frame.x.to_numpy())
+    truth, plain = mean_psi(design, structure, theta, nodes, target)
+    assert truth == pytest.approx(plain, abs=1e-10)
+    direction = torch.stack([1 + torch.cos(x), 0.4 * x - 0.6], 1)
+    errors = {}
+    for c in (0.01, 0.005):
+        estimate, plug_in = mean_psi(design, structure, theta + c * direction, nodes, target)
+        errors[c] = (estimate - truth, plug_in - truth)
+    assert abs(errors[0.005][1]) > 5e-4  # the direction matters to the plug-in
+    assert abs(errors[0.005][0]) < 0.05 * abs(errors[0.005][1])
+    if abs(errors[0.01][0]) > 1e-9:
+        assert errors[0.01][0] / errors[0.005][0] == pytest.approx(4, rel=0.25)
+
+
+@pytest.mark.parametrize("target", [targets.AME("t"), targets.ATT("t")])
+def test_the_gradient_at_the_observed_treatment_would_leave_a_first_order_error(target, monkeypatch):
+    """What the correction is for: with H_theta at the observed t the error is of the order of the plug-in's."""
+    kind = "continuous" if isinstance(target, targets.AME) else "binary"
+    design, structure, theta, nodes = exact("logit", kind)
+    x = torch.tensor(design.frame.x.to_numpy())
+    truth = mean_psi(design, structure, theta, nodes, target)[0]
+    moved = theta + 0.02 * torch.stack([1 + torch.cos(x), 0.4 * x - 0.6], 1)
+    right = mean_psi(design, structure, moved, nodes, target)[0] - truth
+
+    def observed_only(self, target):
+        at = self._evaluate(target, self.design.frame, self.u, self.theta)
+        weight = self._weights(target, self.design.frame)
+        return at.gradient * weight[:, None, None]
+
+    monkeypatch.setattr(Scores, "_given_x", observed_only)
+    wrong = mean_psi(design, structure, moved, nodes, target)[0] - truth
+    assert abs(wrong) > 10 * abs(right)
+
+
+def test_with_a_binary_treatment_the_linear_family_is_augmented_inverse_probability_weighting():
+    sim = deepreg.simulate.tutorial(600, confounded=True, rng=1)
+    res = deepreg.structural("y ~ treatment | x0 + x1 + x2 + x3 + x4", sim.frame).fit(
+        **QUICK, hessian=EstimatedLaw(trim=0.02)
+    )
+    alpha, beta = res.theta().to_numpy().T
+    nodes = res.scores.nodes
+    e = nodes.weight[0, :, 1].numpy()
+    t, y = sim.frame.treatment.to_numpy(), sim.frame.y.to_numpy()
+    aipw = beta + t / e * (y - alpha - beta) - (1 - t) / (1 - e) * (y - alpha)
+    ate = res.ate()
+    np.testing.assert_allclose(ate.psi[0, :, 0].numpy(), aipw, rtol=1e-9, atol=1e-9)
+    assert ate.value[0] == pytest.approx(aipw.mean())
+    assert ate.std_error[0] == pytest.approx(aipw.std(ddof=1) / len(y) ** 0.5)
+    att = aipw_att(y, t, alpha, beta, e)
+    assert res.estimate("att").value[0] == pytest.approx(att, rel=1e-9)
+
+
+def aipw_att(y, t, alpha, beta, e):
+    """mean[t beta + t (y - alpha - beta) - (1 - t) e / (1 - e) (y - alpha)] / mean t."""
+    return (t * beta + t * (y - alpha - beta) - (1 - t) * e / (1 - e) * (y - alpha)).mean() / t.mean()
+
+
+SHIFTS = {
+    "t around 10": (lambda f: f.assign(t=f.t + 10), 1.0),
+    "t in thousandths": (lambda f: f.assign(t=f.t * 1000), 1000.0),
+    "a price of 10,000": (lambda f: f.assign(t=f.t * 5 + 10_000), 5.0),
+    "x an income of 500,000": (lambda f: f.assign(x0=f.x0 * 1e5 + 5e5), 1.0),
+}
+
+
+@pytest.mark.parametrize("family", ["linear", "logit"])
+@pytest.mark.parametrize("change", SHIFTS)
+def test_neither_the_origin_nor_the_unit_of_a_variable_matters(family, change):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(500, 2))
+    t = 0.5 * x[:, 0] + rng.normal(size=500)
+    eta = 0.3 * x[:, 1] + (0.5 + 0.4 * np.tanh(x[:, 0])) * t
+    y = eta + rng.normal(size=500) if family == "linear" else (rng.random(500) < sigmoid(eta)).astype(float)
+    frame = pd.DataFrame({"y": y, "t": t, "x0": x[:, 0], "x1": x[:, 1]})
+    edit, factor = SHIFTS[change]
+    plain = deepreg.structural("y ~ t | x0 + x1", frame, family=family).fit(**QUICK)
+    moved = deepreg.structural("y ~ t | x0 + x1", edit(frame), family=family).fit(**QUICK)
+    for target in (targets.Coefficient("t"), targets.AME("t")):
+        one, two = plain.estimate(target), moved.estimate(target)
+        assert two.value[0] * factor == pytest.approx(one.value[0], abs=0.15 * one.std_error[0])
+        assert two.std_error[0] * factor == pytest.approx(one.std_error[0], rel=0.05)
+
+
+def test_shifting_and_scaling_the_outcome_shifts_and_scales_the_estimates():
+    sim = deepreg.simulate.tutorial(500, rng=2)
+    formula = "y ~ treatment | x0 + x1 + x2"
+    plain = deepreg.structural(formula, sim.frame).fit(**QUICK)
+    moved = deepreg.structural(formula, sim.frame.assign(y=1e6 + 1e3 * sim.frame.y)).fit(**QUICK)
+    assert moved.params["treatment"] / 1e3 == pytest.approx(
+        plain.params["treatment"], abs=0.15 * plain.bse["treatment"]
+    )
+    assert (moved.params["Intercept"] - 1e6) / 1e3 == pytest.approx(
+        plain.params["Intercept"], abs=0.15 * plain.bse.iloc[0]
+    )
+    np.testing.assert_allclose(moved.bse / 1e3, plain.bse, rtol=0.05)
+
+
+def test_relabelled_levels_give_the_same_effect():
+    sim = deepreg.simulate.tutorial(500, rng=2)
+    words = sim.frame.assign(treatment=np.where(sim.frame.treatment == 1, "yes", "no"))
+    plain = deepreg.structural("y ~ treatment | x0 + x1", sim.frame).fit(**QUICK).ate()
+    named = deepreg.structural("y ~ treatment | x0 + x1", words).fit(**QUICK).ate()
+    assert named.names == ("ATE treatment: yes vs no",)
+    assert named.value[0] == pytest.approx(plain.value[0], abs=0.1 * plain.std_error[0])
+
+
+def test_a_known_law_is_used_as_given_and_agrees_with_the_estimated_one():
+    sim = deepreg.simulate.tutorial(800, rng=4)
+    formula = "y ~ treatment | x0 + x1 + x2"
+    known = deepreg.structural(formula, sim.frame, assignment=KnownLaw(probability=0.5)).fit(**QUICK)
+    assert (known.scores.nodes.weight == 0.5).all()
+    estimated = deepreg.structural(formula, sim.frame).fit(**QUICK)
+    assert known.ate().value[0] == pytest.approx(estimated.ate().value[0], abs=1.0 * known.ate().std_error[0])
+    frame = sim.frame.assign(chance=0.5)
+    column = deepreg.structural(formula, frame, assignment=KnownLaw(probability={0: "chance", 1: 0.5})).fit(**QUICK)
+    assert column.ate().value[0] == known.ate().value[0]
+
+
+def test_a_known_continuous_law_has_its_mean_and_variance_exactly():
+    sim = deepreg.simulate.price(400, rng=1)
+    frame = sim.frame.assign(m=10 + sim.frame.x0)
+    res = deepreg.structural("y ~ t | x0 + x1 + x2", frame, assignment=KnownLaw(mean="m", sd=1.0)).fit(**QUICK)
+    nodes = res.scores.nodes
+    mean = (nodes.weight[0] * torch.tensor(nodes.values["t"][0])).sum(1)
+    second = (nodes.weight[0] * torch.tensor(nodes.values["t"][0]) ** 2).sum(1)
+    np.testing.assert_allclose(mean.numpy(), frame.m, rtol=1e-10)
+    np.testing.assert_allclose((second - mean**2).numpy(), 1.0, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("law", "words"),
+    [
+        (lambda: KnownLaw(), "probability="),
+        (lambda: KnownLaw(mean=1.0), "mean=1.0"),
+        (lambda: KnownLaw(probability=0.5, mean=1.0, sd=1.0), "either"),
+        (lambda: EstimatedLaw(trim=0.7), "trim=0.7"),
+        (lambda: deepreg.Regressed(floor=-1), "floor=-1"),
+    ],
+)
+def test_laws_that_make_no_sense_are_refused(law, words):
+    with pytest.raises(OptionError, match=words):
+        law()
+
+
+@pytest.mark.parametrize(
+    ("law", "error", "words"),
+    [
+        (KnownLaw(probability=1.2), DataError, "outside"),
+        (KnownLaw(probability="nowhere"), DataError, "nowhere"),
+        (KnownLaw(probability={0: 0.5}), OptionError, "levels"),
+        (KnownLaw(mean=0.0, sd=1.0), OptionError, "continuous"),
+    ],
+)
+def test_a_known_law_that_does_not_fit_the_treatment_says_so(law, error, words):
+    sim = deepreg.simulate.tutorial(100, rng=4)
+    with pytest.raises(error, match=words):
+        deepreg.structural("y ~ treatment | x0", sim.frame, assignment=law).fit(**QUICK)
+
+
+def test_the_regressed_hessian_approaches_the_integrated_one_and_refuses_observed_targets():
+    sim = deepreg.simulate.tutorial(1500, rng=4)
+    fit = deepreg.structural("y ~ treatment | x0 + x1 + x2", sim.frame).fit
+    res = fit(folds=3, members=2, rng=0, progress=False, hessian="regressed")
+    truth = np.array([[1, 0.5], [0.5, 0.5]])
+    average = np.linalg.inv(res.curvature.inverse.mean((0, 1)).numpy())
+    np.testing.assert_allclose(average, truth, rtol=0.15)
+    assert abs(res.ate().value[0] - 2.0) < 4 * res.ate().std_error[0]
+    assert res.ate().std_error[0] < 0.2
+    with pytest.raises(NotAvailable, match="assignment="):
+        res.estimate("att")
+
+
+def test_gauss_nodes_of_a_sample_have_its_moments():
+    sample = torch.randn(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64).exp()
+    points, mass = treatment_law.representative(sample[:, None], torch.Generator())
+    for power in range(1, 10):
+        assert float(mass @ points[:, 0] ** power) == pytest.approx(float((sample**power).mean()), rel=1e-8)
+
+
+def test_joint_nodes_of_several_residuals_have_their_mean_and_covariance():
+    g = torch.Generator().manual_seed(0)
+    sample = torch.randn(400, 2, generator=g, dtype=torch.float64) @ torch.tensor([[1.0, 0.5], [0.0, 1.0]]).double()
+    points, mass = treatment_law.representative(sample, g)
+    torch.testing.assert_close(mass @ points, sample.mean(0))
+    centred = points - mass @ points
+    torch.testing.assert_close((centred.T * mass) @ centred, sample.T.cov())
+
+
+def test_flooring_happens_in_units_that_do_not_depend_on_the_data_and_is_counted():
+    g = torch.Generator().manual_seed(0)
+    root = torch.randn(1, 50, 2, 2, generator=g, dtype=torch.float64)
+    value = root @ root.mT + 0.1 * torch.eye(2)
+    turn = torch.tensor([[1.0, 0.0], [1e4, 1e3]], dtype=torch.float64)
+    plain, moved = invert(value, 0.2), invert(turn @ value @ turn.T, 0.2)
+    assert 0 < int(plain.floored.sum()) < 50 and torch.equal(plain.floored, moved.floored)
+    torch.testing.assert_close(turn.T @ moved.inverse @ turn, plain.inverse, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(invert(value, 0.0).inverse, torch.linalg.inv(value))
+
+
+def test_a_feature_that_decides_the_treatment_is_refused_or_reported():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=400)
+    frame = pd.DataFrame({"y": rng.normal(size=400), "t": (x > 0).astype(int), "x": x})
+    res = deepreg.structural("y ~ t | x", frame).fit(**QUICK)
+    assert "hardly occurs" in str(res.summary())
+
+
+def test_controls_move_the_intercept_and_never_a_slope():
+    sim = deepreg.simulate.tutorial(600, confounded=True, rng=3)
+    res = deepreg.structural("y ~ treatment | x0 | x1 + x2", sim.frame).fit(**QUICK)
+    other = res.theta(sim.frame.assign(x1=sim.frame.x1 + 1.0))
+    base = res.theta(sim.frame)
+    np.testing.assert_allclose(other.treatment, base.treatment, rtol=0, atol=1e-6)
+    assert np.abs(other.Intercept - base.Intercept).mean() > 0.1
+
+
+def test_fitting_several_treatments_and_interactions_estimates_each_contrast():
+    rng = np.random.default_rng(0)
+    x, n = rng.normal(size=1500), 1500
+    arm = rng.choice(["a", "b", "c"], size=n)
+    dose = 0.5 * x + rng.normal(size=n)
+    y = x + np.select([arm == "b", arm == "c"], [1.0 + x, 2.0]) + 0.5 * dose + rng.normal(size=n)
+    frame = pd.DataFrame({"y": y, "arm": arm, "dose": dose, "x": x})
+    res = deepreg.structural("y ~ arm + dose | x", frame).fit(**QUICK)
+    assert list(res.params.index) == ["Intercept", "arm[T.b]", "arm[T.c]", "dose"]
+    found = res.estimate("ate", "ame")
+    assert found.names == ("ATE arm: b vs a", "ATE arm: c vs a", "AME dose")
+    assert (np.abs(found.value - [1.0, 2.0, 0.5]) < 4 * found.std_error).all()
+    assert (found.std_error < 0.12).all()
