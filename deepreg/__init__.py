@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from . import datasets, families, simulate, targets
     from .api import structural
     from .curvature import EstimatedLaw, KnownLaw, Regressed
-    from .networks import MLP
+    from .networks import MLP, Replicated
     from .trainers import LBFGS, AdamW
 
     __version__: str
@@ -24,6 +24,7 @@ _OBJECTS = {
     "KnownLaw": "curvature",
     "Regressed": "curvature",
     "MLP": "networks",
+    "Replicated": "networks",
     "AdamW": "trainers",
     "LBFGS": "trainers",
 }
@@ -41,6 +42,7 @@ __all__ = [
     "NotAvailable",
     "OptionError",
     "Regressed",
+    "Replicated",
     "__version__",
     "datasets",
     "families",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from . import families
 from .curvature import KnownLaw
 from .design import build
-from .errors import OptionError
+from .errors import DataError, OptionError
 from .families import Family
 from .model import Model
 from .results import covariance_kind
@@ -43,7 +43,7 @@ def structural(
     weights : str, optional
         Column of positive sampling weights; they enter estimates and variances.
     cluster : str or two names, optional
-        Columns of one- or two-way clusters. Clusters are never cut by a fold, and errors are clustered.
+        Columns of one- or two-way clusters, by which errors are clustered; no fold cuts a cluster of the first.
     subset : str, optional
         A pandas query that selects rows.
     missing : "drop" or "raise"
@@ -95,7 +95,18 @@ def structural(
     kind = vcov if vcov is not None else ("cluster" if design.cluster_names else "robust")
     covariance_kind(kind, design)
     chosen.check(design.units, design.outcome)
-    return Model(design, Structure(chosen, design.terms), kind, assignment)
+    if assignment is not None and not design.features and not design.controls:
+        raise OptionError(
+            f"assignment={assignment!r} says how the treatment was assigned given features, but {formula!r} has none: "
+            "theta is constant and its errors need no law of the treatment. Leave assignment= out, or add features."
+        )
+    structure = Structure(chosen, design.terms)
+    if len(design.frame) <= len(structure.names):
+        raise DataError(
+            f"{len(design.frame)} rows are used for the {len(structure.names)} coefficients "
+            f"{', '.join(structure.names)}, which leaves none to judge their errors by. Use fewer terms, or more rows."
+        )
+    return Model(design, structure, kind, assignment)
 
 
 def _cluster_of(vcov: dict[str, str], cluster: str | Sequence[str] | None) -> str | list[str]:

@@ -50,15 +50,17 @@ def _check_fraction(owner: str, **values: float) -> None:
 class EstimatedLaw:
     """Lambda(x) = sum over t of P(t | x) E[Hessian | t, x; theta(x)], the law of t learned on the same splits.
 
-    `trim` is the least class probability, as in trimmed propensity scores; `floor` the least eigenvalue of Lambda(x)
-    relative to its mean over rows. Rows touched by either are counted and printed. Raises OptionError outside [0, .5).
+    `trim` is the least class probability, as in trimmed propensity scores (times four times the class's share where
+    that is below a quarter); `floor` the least eigenvalue of Lambda(x) relative to its mean over rows. Rows touched by
+    either are counted and printed; where more than half are trimmed, fitting raises DataError. Raises OptionError
+    outside [0, .5).
 
     Reference: Farrell, Liang and Misra (2021), section 4; the law replaces the regression of Hessians on x.
     """
 
     trim: float = 0.01
     floor: float = 1e-3
-    label = "estimated law of the treatment"
+    label = "estimated law of t"
     three_way = False
 
     def __post_init__(self) -> None:
@@ -87,13 +89,13 @@ class KnownLaw:
 
     >>> from deepreg import KnownLaw
     >>> KnownLaw(probability=0.5).label
-    'known law of the treatment'
+    'known law of t'
     """
 
     probability: float | str | Mapping[object, float | str] | None = None
     mean: float | str | None = None
     sd: float | str | None = None
-    label = "known law of the treatment"
+    label = "known law of t"
     three_way = False
 
     def __post_init__(self) -> None:
@@ -122,7 +124,7 @@ class KnownLaw:
         if self.probability is not None:
             chance = self._chances(design, cells).to(x.device)
             nothing = torch.zeros(1, 0, dtype=torch.float64, device=x.device)
-            return FittedLaw(design, cells, (), chance, (), nothing, torch.ones_like(nothing.sum(1)), 0.0)
+            return FittedLaw(design, cells, (), chance, (), nothing, torch.ones_like(chance[0, :1]), 0 * chance[0])
         name = design.variables[0].name
         mean, sd = (_column(design, value).to(x.device) for value in (self.mean, self.sd))
         if not bool((sd > 0).all()):
@@ -130,7 +132,7 @@ class KnownLaw:
         t = torch.tensor(design.frame[name].to_numpy(np.float64), device=x.device)
         shape, mass = law.representative(((t - mean) / sd)[:, None], options.generator)
         shape = (shape - mass @ shape) / (mass @ (shape - mass @ shape) ** 2).sqrt()  # the known mean and sd, exactly
-        return FittedLaw(design, cells, (name,), None, ((mean, sd),), shape, mass, 0.0)
+        return FittedLaw(design, cells, (name,), None, ((mean, sd),), shape, mass, 0 * mean[:1])
 
     def _chances(self, design: Design, cells: Cells) -> Tensor:
         name, levels = cells.table.columns[0], cells.table.iloc[:, 0].tolist()
@@ -180,7 +182,7 @@ class Regressed:
     """
 
     floor: float = 1e-2
-    label = "regressed Hessian (three-way split)"
+    label = "regressed Hessian"
     three_way = True
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -49,8 +50,8 @@ class Sampling:
         return total
 
 
-def _check(alpha: float) -> None:
-    if not 0 < alpha < 1:
+def _check(alpha: object) -> None:
+    if not (isinstance(alpha, Real) and 0 < float(alpha) < 1):
         raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
 
 
@@ -131,7 +132,8 @@ class Estimates:
     @property
     def zvalues(self) -> np.ndarray:
         """(value - null) / standard error; (q,)."""
-        return self._distance() / self.std_error
+        with np.errstate(divide="ignore", invalid="ignore"):  # an estimate without variance
+            return self._distance() / self.std_error
 
     def _distance(self) -> np.ndarray:
         return self.value - (0.0 if self.null is None else self.null)
@@ -171,6 +173,8 @@ class Estimates:
         multiplier draws (Chernozhukov, Chetverikov and Kato 2013). Columns coef, lower, upper.
         """
         _check(alpha)
+        if draws < 1:
+            raise OptionError(f"draws={draws!r}: give a whole number of multiplier draws above 0, for example 9999.")
         normal = np.random.default_rng(rng).standard_normal((draws, len(self.names)))  # type: ignore[arg-type]
         scale = np.where(self.std_error > 0, self.std_error, 1.0)
         values, vectors = np.linalg.eigh(self.cov / np.outer(scale, scale))

@@ -31,16 +31,16 @@ def read(constraint: object, names: Sequence[str]) -> Restrictions:
         texts = constraint
     try:
         if isinstance(texts, str) or (isinstance(texts, list | tuple) and all(isinstance(c, str) for c in texts)):
-            read = linear_constraint(texts, list(names))
+            read = linear_constraint(texts if isinstance(texts, str) else list(texts), list(names))
             matrix, value = read.coefs, read.constants.ravel()
         elif isinstance(texts, tuple) and len(texts) == 2:
             matrix, value = np.atleast_2d(np.asarray(texts[0], float)), np.atleast_1d(np.asarray(texts[1], float))
         else:
             matrix = np.atleast_2d(np.asarray(texts, float))
             value = np.zeros(len(matrix))
-    except (PatsyError, TypeError, ValueError) as error:
+    except (PatsyError, IndexError, TypeError, ValueError) as error:  # IndexError: patsy's answer to an empty text
         raise OptionError(
-            f"The hypothesis {constraint!r} cannot be read ({str(error).splitlines()[0]}). Write it with the names of "
+            f"The hypothesis {constraint!r} cannot be read ({_reason(error)}). Write it with the names of "
             f"the estimates, {', '.join(names)}: for example '{names[-1]} = 2' or '{names[0]} - {names[-1]} = 0'."
         ) from None
     if matrix.shape[1] != len(names) or len(value) != len(matrix):
@@ -48,7 +48,17 @@ def read(constraint: object, names: Sequence[str]) -> Restrictions:
             f"The restriction has shape {matrix.shape} with {len(value)} values, but there are {len(names)} estimates "
             f"({', '.join(names)}): one column for each, and one value for each row."
         )
+    if not (len(value) and np.isfinite(matrix).all() and np.isfinite(value).all() and matrix.any(1).all()):
+        raise OptionError(
+            f"The hypothesis {constraint!r} restricts nothing, or not by finite numbers: every row of the matrix needs "
+            f"a number other than 0 for one of {', '.join(names)}."
+        )
+    value = value + 0.0  # no minus zero
     return Restrictions(matrix, value, tuple(_label(row, names) for row in matrix))
+
+
+def _reason(error: Exception) -> str:
+    return "it is empty" if isinstance(error, IndexError) else str(error).splitlines()[0]
 
 
 def _label(row: np.ndarray, names: Sequence[str]) -> str:

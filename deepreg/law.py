@@ -6,6 +6,7 @@ is location plus scale times an empirical standardised residual, given x and the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,6 +66,13 @@ class Cells:
         return ", ".join(f"{k}={v}" for k, v in self.table.iloc[c].items())
 
 
+class Overlap(NamedTuple):
+    """The least probable class of each row (n,), None without discrete variables, and the number of rows trimmed."""
+
+    least: Tensor | None
+    trimmed: int
+
+
 @dataclass(frozen=True)
 class FittedLaw:
     """A law of the structural variables given x: class probabilities, and location and scale of the continuous ones.
@@ -79,11 +87,12 @@ class FittedLaw:
     moments: tuple[Theta | tuple[Tensor, Tensor], ...]  # fitted; or the known mean and standard deviation, each (n,)
     shape: Tensor  # (S, V) standardised residuals that stand for their joint law
     mass: Tensor  # (S,) their weights
-    trim: float
+    floor: Tensor  # (C,) least probability of each class
 
     @property
-    def known(self) -> bool:
-        return not isinstance(self.classifier, Theta) and not any(isinstance(m, Theta) for m in self.moments)
+    def everywhere(self) -> bool:
+        """Whether it can be evaluated at other x than those of the design: a law given row by row cannot."""
+        return not isinstance(self.classifier, Tensor) and all(isinstance(m, Theta) for m in self.moments)
 
     def probability(self, x: Tensor, trim: bool = True) -> Tensor:
         """P(class | x) of each group; (n, p) -> (G or 1, n, C)."""
@@ -91,7 +100,7 @@ class FittedLaw:
             raw = Multinomial(len(self.cells.table)).mean(_none(x), self.classifier.values(x))
             if not trim:
                 return raw
-            floored = raw.clamp_min(self.trim)
+            floored = raw.maximum(self.floor)
             return floored / floored.sum(-1, keepdim=True)
         if self.classifier is None:
             return torch.ones(1, len(x), 1, dtype=torch.float64, device=x.device)
@@ -156,10 +165,12 @@ class FittedLaw:
             values |= {name: value[..., j] for j, name in enumerate(self.continuous)}
         return Nodes(weight, values, self.design)
 
-    def trimmed(self, x: Tensor, splits: Splits) -> Tensor:
-        """Rows with a held-out class probability below the trimming level, in any repeat; (n,) bool."""
-        raw = self.probability(x, trim=False)
-        return (held_out(raw.expand(splits.groups, -1, -1), splits) < self.trim).any(-1).any(0)
+    def overlap(self, x: Tensor, splits: Splits) -> Overlap:
+        """How much each row could have had another treatment."""
+        if self.classifier is None:
+            return Overlap(None, 0)
+        raw = held_out(self.probability(x, trim=False).expand(splits.groups, -1, -1), splits)  # (R, n, C)
+        return Overlap(raw.mean(0).min(-1).values, int((raw < self.floor).any(-1).any(0).sum()))
 
 
 def _none(x: Tensor) -> Units:
@@ -184,6 +195,8 @@ def estimate(design: Design, x: Tensor, splits: Splits, options: Options, trim: 
     if classes > 1:
         u = _none(x)._replace(y=code.double())
         classifier = fit(Structure(Multinomial(classes), ()), u, x, weight, splits, options)
+    share = torch.nn.functional.one_hot(code, classes).double().T @ weight / weight.sum()
+    floor = trim * (4 * share).clamp_max(1.0)  # what is rare for everyone is no sign of thin overlap
     continuous = tuple(v.name for v in design.variables if v.kind == "continuous")
     given = torch.cat([x, torch.nn.functional.one_hot(code, classes).to(x)], 1) if classes > 1 else x
     ones = torch.ones(len(x), 1, dtype=torch.float64, device=x.device)
@@ -194,11 +207,25 @@ def estimate(design: Design, x: Tensor, splits: Splits, options: Options, trim: 
         mean, log_scale = held_out(moment.values(given), splits).unbind(-1)  # (R, n) each
         moments.append(moment)
         residuals.append(((y - mean) / log_scale.exp()).flatten())
-    if not continuous:
-        nothing = torch.zeros(1, 0, dtype=torch.float64, device=x.device)
-        return FittedLaw(design, cells, (), classifier, (), nothing, torch.ones_like(nothing.sum(1)), trim)
-    shape, mass = representative(torch.stack(residuals, 1), options.generator)
-    return FittedLaw(design, cells, continuous, classifier, tuple(moments), shape, mass, trim)
+    if continuous:
+        shape, mass = representative(torch.stack(residuals, 1), options.generator)
+    else:
+        shape, mass = torch.zeros(1, 0, dtype=torch.float64, device=x.device), torch.ones_like(floor[:1])
+    fitted = FittedLaw(design, cells, continuous, classifier, tuple(moments), shape, mass, floor)
+    _check_overlap(fitted.overlap(x, splits).trimmed, design, trim)
+    return fitted
+
+
+def _check_overlap(trimmed: int, design: Design, trim: float) -> None:
+    """An average over rows that could mostly not have been treated otherwise is no estimate."""
+    if trimmed > 0.5 * len(design.frame):
+        names = ", ".join(v.name for v in design.variables if v.kind == "discrete")
+        raise DataError(
+            f"The features all but decide {names}: in {trimmed:,} of {len(design.frame):,} rows some level has a "
+            f"probability below {trim:g}, so effects averaged over all rows are not identified. Remove the features "
+            "that decide the treatment, keep rows where it could go either way with subset=, or, knowing that the "
+            "result is an extrapolation, fit with hessian=EstimatedLaw(trim=0)."
+        )
 
 
 def _check_variation(cells: Cells, code: Tensor, splits: Splits) -> None:

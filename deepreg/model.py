@@ -9,18 +9,19 @@ from torch import Tensor
 
 from . import splits as cross_fitting
 from . import theta as surface
-from .curvature import Curvature, EstimatedLaw, KnownLaw, Lambda, Regressed
+from .curvature import Curvature, EstimatedLaw, KnownLaw, Regressed
 from .design import Design
+from .diagnostics import describe
 from .errors import OptionError
 from .estimates import Sampling
 from .influence import Scores
-from .law import Cells, FittedLaw
+from .law import Cells
 from .networks import MLP, Architecture
 from .results import Results, covariance_kind, free_of_intercept
 from .splits import Splits
 from .structure import Structure, score_of
-from .summary import Facts, quantiles
-from .theta import Options, Theta
+from .summary import Facts
+from .theta import Options
 from .trainers import LBFGS, Trainer
 from .units import Units
 
@@ -66,8 +67,7 @@ class Model:
 
         Raises OptionError for an unknown option, DataError where the data cannot support the fit.
         """
-        seed = np.random.default_rng(rng)
-        shown = str(rng) if isinstance(rng, int) else "a generator" if rng is not None else "none given"
+        seed, shown = _seed(rng)
         place = _device(device)
         u = Units(*(t.to(place) for t in self.design.units))
         x = torch.cat([self.design.x, self.design.w], 1).to(place)
@@ -76,7 +76,7 @@ class Model:
             return self._constant(u, weight)
         if not penalty >= 0:
             raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
-        generator = torch.Generator().manual_seed(int(seed.integers(2**62)))
+        generator = torch.Generator().manual_seed(seed)
         curvature = _curvature(hessian, self.assignment)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
         with _Bar(progress) as bar:
@@ -84,7 +84,7 @@ class Model:
             bar.stage("law of the treatment")
             law = curvature.law(self.design, x, splits, options)
             centre = None
-            if law is not None and self.structure.intercept is not None and self.structure.family.indexed:
+            if law is not None and law.everywhere and self.structure.movable:
                 centre = law.centre(x, free_of_intercept(self.structure, x))
             p = self.design.x.shape[1]
             reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
@@ -97,7 +97,12 @@ class Model:
             lam = curvature.inverse(self.structure, u, x, weight, every, splits, nodes, options)
         score = score_of(self.structure.family, u, theta)
         scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
-        facts = self._facts(options, splits, fitted, law, lam, curvature, x, shown)
+        homogeneous = surface.held_out(fitted.values(x, centre, homogeneous=True), splits)
+        facts = describe(
+            self.design, self.structure, options.network, curvature.label, shown, fitted.history, splits,
+            loss={"homogeneous": self._loss(u, homogeneous, weight), "theta(x)": self._loss(u, theta, weight)},
+            lam=lam, overlap=None if law is None else law.overlap(x, splits),
+        )  # fmt: skip
         kept = law if centre is not None else None
         return Results(self.design, self.structure, scores, self._sampling(1, place), facts, splits, fitted, kept, lam)
 
@@ -119,6 +124,10 @@ class Model:
         facts = Facts(f"constant coefficients, {self.structure.family.name}", (), (), (), True)
         return Results(self.design, self.structure, scores, self._sampling(size, u.y.device), facts)
 
+    def _loss(self, u: Units, theta: Tensor, weight: Tensor) -> float:
+        """Weighted mean loss, over rows and repeats."""
+        return float((self.structure.family.loss(u, theta) * weight).sum() / weight.sum() / len(theta))
+
     def _sampling(self, parameters: int, device: torch.device) -> Sampling:
         kind = covariance_kind(self.vcov, self.design)
         return Sampling(self.design.weight.to(device), self.design.cluster.to(device), kind, parameters)
@@ -131,58 +140,6 @@ class Model:
             len(self.design.frame), folds=folds, members=members, repeats=repeats, generator=generator,
             cluster=cluster, stratum=stratum, spare=spare,
         )  # fmt: skip
-
-    def _facts(
-        self, options: Options, splits: Splits, fitted: Theta, law: FittedLaw | None, lam: Lambda,
-        curvature: Curvature, x: Tensor, rng: str,
-    ) -> Facts:  # fmt: skip
-        repeats, members = len(splits.fold), len(splits.owner) // splits.groups
-        header = [
-            ("Features:", " + ".join(self.design.features)),
-            ("Network:", options.network.describe()),
-            (
-                "Cross-fitting:",
-                f"{splits.groups // repeats} folds x {members} members x {repeats} repeats",
-            ),
-            ("Lambda(x):", curvature.label),
-            ("rng:", rng),
-            ("Rows are:", "averages of theta(x), debiased"),
-        ]
-        if self.design.controls:
-            header.insert(1, ("Controls:", " + ".join(self.design.controls)))
-        loss, best = fitted.loss, fitted.history.best.double()
-        diagnostics: list[tuple[str, str | float | int]] = [
-            ("Out-of-fold loss, homogeneous:", f"{loss['homogeneous']:.5g}"),
-            ("Out-of-fold loss, theta(x):", f"{loss['network']:.5g}"),
-            ("Steps kept, median (max):", f"{best.median():.0f} ({best.max():.0f})"),
-            ("Replicates at the step limit:", f"{int(fitted.history.limited.sum())} of {len(best)}"),
-            ("Smallest eigenvalue of Lambda:", f"{lam.smallest:.3g} of its mean"),
-            ("Rows with Lambda floored:", f"{int(lam.floored.sum()):,}"),
-        ]
-        notes = [
-            "'|' reads 'regressors | what their coefficients vary with', not fixed effects.",
-            "Standard errors are those of influence functions (Farrell, Liang and Misra 2021): robust, for the population.",
-        ]
-        if law is not None and len(law.cells.table) > 1:
-            raw = law.probability(x, trim=False)
-            chance = surface.held_out(raw.expand(splits.groups, -1, -1), splits).mean(0)
-            least = chance.min(-1).values.cpu().numpy()
-            diagnostics.append(("Least class probability, quartiles:", quantiles(least)))
-            if not law.known:
-                trimmed = int(law.trimmed(x, splits).sum())
-                diagnostics.append((f"Rows trimmed at P(t | x) < {law.trim:g}:", f"{trimmed:,}"))
-                if trimmed > 0.05 * len(x):
-                    notes.append(
-                        f"{trimmed:,} rows ({trimmed / len(x):.0%}) have a treatment level that hardly occurs at their "
-                        "features; the averages over them lean on extrapolation. Consider the ATT, or a subset."
-                    )
-        if bool(fitted.history.limited.any()):
-            notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=) or AdamW(epochs=).")
-        if loss["network"] > loss["homogeneous"]:
-            notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
-        return Facts(
-            f"structural, {self.structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False
-        )
 
 
 def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None) -> Curvature:
@@ -199,6 +156,17 @@ def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None) -> 
             f"hessian={hessian!r}: allowed are 'estimated', 'regressed', or a Curvature such as Regressed()."
         )
     return hessian
+
+
+def _seed(rng: object) -> tuple[int, str]:
+    """A seed for torch and how to name it; a fresh one is drawn, and shown so that the fit can be repeated."""
+    if rng is None:
+        rng = int(np.random.SeedSequence().generate_state(1)[0])
+    try:
+        drawn = int(np.random.default_rng(rng).integers(2**62))  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"rng={rng!r}: give a whole number or a numpy Generator ({error}).") from None
+    return drawn, str(rng) if isinstance(rng, int | np.integer) else type(rng).__name__
 
 
 def _device(name: str) -> torch.device:

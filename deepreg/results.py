@@ -1,5 +1,6 @@
 """What a fitted model knows: averages of theta(x) with their errors, theta(x) itself, tests, predictions, tables."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from .splits import Splits
 from .structure import Structure
 from .summary import Facts, summarise
 from .targets import AME, ATE, Coefficient, Target, resolve
+from .targets.average import some_variable
 from .theta import Theta
 from .trainers import History
 
@@ -119,11 +121,16 @@ class Results:
     @cached_property
     def effects(self) -> Estimates | None:
         """The effects a summary shows: ATE, and AME where the coefficient does not already say it."""
-        linear = self.structure.family.identity
-        shown = [t for t in self._effects() if isinstance(t, ATE) or not linear or t.name not in self.structure.terms]
+        shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
         if self.scores.nodes is None and not self.scores.constant:
             shown = [t for t in shown if not t.observed]
         return self.estimate(*shown) if shown else None
+
+    def _is_coefficient(self, name: str) -> bool:
+        """Whether a variable's effect is its coefficient: an identity link, and no other term that holds it."""
+        word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+        holding = [term for term in self.structure.terms if word.search(term)]
+        return self.structure.family.identity and holding == [name]
 
     def get_margeff(self, at: str = "overall", dummy: bool = False) -> Estimates:
         """Average marginal effects over the rows, in statsmodels' sense: variance given the features in hand.
@@ -138,7 +145,7 @@ class Results:
         chosen = [
             AME(v.name) if v.kind == "continuous" or (v.name in self.structure.terms
                                                       and not (dummy and v.levels == (0, 1))) else ATE(v.name)
-            for v in self.design.variables
+            for v in some_variable("get_margeff", self.design)
         ]  # fmt: skip
         return self.estimate(*chosen, sample="fixed")
 
@@ -174,6 +181,7 @@ class Results:
         Points, not intervals; see theta() for which rows and networks. For continuous treatments and for effects that
         depend on the observed treatment, `new` must hold the structural variables.
         """
+        some_variable("cate", self.design)
         design, values = self._at(new)
         columns, names = [], []
         for target in self._effects():
@@ -234,7 +242,8 @@ COVARIANCES = {"robust": "HC1", "HC1": "HC1", "HC0": "HC0", "cluster": "cluster"
 def covariance_kind(kind: str, design: Design) -> str:
     """The covariance meant by a name.
 
-    Raises NotAvailable for "iid", OptionError for an unknown name or clusters not given, DataError for a single cluster.
+    Raises NotAvailable for "iid", OptionError for an unknown name or for clusters that were not given, DataError where
+    there is a single cluster.
     """
     if kind in ("iid", "nonrobust", "classical"):
         raise NotAvailable(

@@ -80,9 +80,8 @@ def make(
 ) -> Splits:
     """Draw the splits: folds even within strata, clusters never cut, validation slices that rotate over members.
 
-    `cluster` is (n,) or (n, 2) long and `stratum` (n,) long, both on the CPU. Rows linked through either of two
-    cluster variables stay together where that leaves at least two blocks a fold; else the first variable decides.
-    With `spare`, one further fold is kept from each group's networks (the third part of a three-way split).
+    `cluster` and `stratum` are (n,) long, on the CPU. With `spare`, one further fold is kept from each group's networks
+    (the third part of a three-way split).
     """
     for name, value, least in (("folds", folds, 2), ("members", members, 1), ("repeats", repeats, 1)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:

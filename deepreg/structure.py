@@ -37,6 +37,11 @@ class Structure:
         """Position of the intercept among the columns of theta, None in a model without one."""
         return self.terms.index("Intercept") if "Intercept" in self.terms else None
 
+    @property
+    def movable(self) -> bool:
+        """Whether the origin of d is free: an index with an intercept, which absorbs any function of x."""
+        return self.intercept is not None and self.family.indexed
+
     def pooled(self, u: Units, weight: Tensor) -> Pooled:
         """Newton's method for constant theta; weight is (G, n), and u.d may be (n, K) or (G, n, K).
 

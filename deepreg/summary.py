@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from .design import Design
 from .estimates import Estimates, Sampling
@@ -44,7 +43,7 @@ def summarise(
     diagnostics = list(facts.diagnostics)
     if not facts.constant and averages.plug_in is not None:
         moved = np.abs(averages.value - averages.plug_in) / np.where(averages.std_error > 0, averages.std_error, np.nan)
-        diagnostics.append(("Largest correction, in std err:", f"{np.nanmax(moved):.2f}"))
+        diagnostics.append(("Largest correction:", f"{np.nanmax(moved):.2f} std err"))
     if diagnostics:
         tables.append(Table.from_pairs(diagnostics, title="Diagnostics"))
     return Summary(
@@ -55,13 +54,8 @@ def summarise(
 
 def describe_covariance(design: Design, sampling: Sampling, constant: bool) -> str:
     if sampling.kind != "cluster":
-        return sampling.kind if constant else "influence function, robust"
+        return sampling.kind if constant else "robust"
     ways = " and ".join(
-        f"{name} ({int(design.cluster[:, j].max()) + 1:,} clusters)" for j, name in enumerate(design.cluster_names)
+        f"{name} ({int(design.cluster[:, j].max()) + 1:,})" for j, name in enumerate(design.cluster_names)
     )
-    return f"clustered by {ways}"
-
-
-def quantiles(values: pd.Series | np.ndarray, digits: int = 3) -> str:
-    """Minimum, quartiles and maximum in one line."""
-    return " / ".join(f"{q:.{digits}f}" for q in np.quantile(np.asarray(values), [0, 0.25, 0.5, 0.75, 1]))
+    return f"clustered: {ways}"

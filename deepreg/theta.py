@@ -1,12 +1,11 @@
 """theta(x): networks trained from the homogeneous fit, one group for each fold, and their values anywhere."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from .families import Family
 from .networks import Architecture, Network, Partitioned
 from .splits import Splits
 from .structure import Pooled, Structure
@@ -49,7 +48,6 @@ class Theta:
     shift: float
     scale: float
     history: History
-    loss: dict[str, float]  # out-of-sample mean losses of the homogeneous and of the fitted theta
 
     def outputs(self, x: Tensor) -> Tensor:
         """Mean output of each group's members; (n, p) -> (G, n, P) float64."""
@@ -62,11 +60,16 @@ class Theta:
                 parts.append(total.index_add(0, self.owner, out) / self.owner.bincount()[:, None, None])
         return torch.cat(parts, 1)
 
-    def values(self, x: Tensor, centre: Centre = None) -> Tensor:
-        """theta(x) of each group; (n, p) -> (G, n, P). `centre` is E[d | x] of each group where fitted with one."""
-        theta = self.start[:, None, :] + self.outputs(x) @ self.transform.mT
+    def values(self, x: Tensor, centre: Centre = None, homogeneous: bool = False) -> Tensor:
+        """theta(x) of each group; (n, p) -> (G, n, P). `centre` is E[d | x] of each group where fitted with one.
+
+        With `homogeneous`, the constant theta that training started from.
+        """
+        theta = self.start[:, None, :].expand(-1, len(x), -1).clone()
+        if not homogeneous:
+            theta += self.outputs(x) @ self.transform.mT
         intercept = self.structure.intercept
-        if intercept is None:
+        if intercept is None or not self.structure.movable:
             return theta
         k = len(self.structure.terms)
         origin = centre if centre is not None else self.centre
@@ -87,15 +90,14 @@ def fit(
     and the ancillary parameters, may vary with. With `own_outcome`, u.y is (G, n, ...), an outcome for each group.
     """
     family, intercept, k = structure.family, structure.intercept, len(structure.terms)
-    y, shift, scale = (u.y, 0.0, 1.0) if intercept is None else family.standardise(u)
+    y, shift, scale = family.standardise(u) if structure.movable else (u.y, 0.0, 1.0)
     mean, d = torch.zeros(k, dtype=u.d.dtype, device=u.d.device), u.d[None]  # (1, n, K)
-    if intercept is not None:
+    if structure.movable:
         mean = (u.d * weight[:, None]).sum(0) / weight.sum()
         mean[intercept] = 0.0
         d = d - (mean if centre is None else centre)  # (1 or G, n, K)
-    groups, first = splits.groups, splits.first
     around = Units(y, d, u.mask)
-    pooled = structure.pooled(around, (splits.train | splits.valid)[first] * weight)
+    pooled = structure.pooled(around, (splits.train | splits.valid)[splits.first] * weight)
     transform, size = _metric(pooled, _levels(structure))
     transform = transform * size[:, None, None]
     network = _network(structure, options.network, x.shape[1], reads)
@@ -115,29 +117,13 @@ def fit(
         problem, initial, splits.train, splits.valid, options.penalty,
         generator=options.generator, progress=options.progress,
     )  # fmt: skip
-    fitted = Theta(structure, network, weights, splits.owner, pooled.theta, transform, mean, shift, scale, history, {})
-    constant = pooled.theta[:, None, :].expand(groups, len(x), -1)
-    varying = fitted.start[:, None, :] + fitted.outputs(x) @ fitted.transform.mT
-    if own_outcome:
-        return fitted
-    loss = {
-        name: _out_of_sample(family, around, value, weight, splits)
-        for name, value in (("homogeneous", constant), ("network", varying))
-    }
-    return replace(fitted, loss=loss)
+    return Theta(structure, network, weights, splits.owner, pooled.theta, transform, mean, shift, scale, history)
 
 
 def held_out(values: Tensor, splits: Splits) -> Tensor:
     """For each repeat, the values of the group that held the row out; (G, n, ...) -> (R, n, ...)."""
     rows = torch.arange(values.shape[1], device=values.device)
     return values[splits.held_out, rows]
-
-
-def _out_of_sample(family: Family, u: Units, theta: Tensor, weight: Tensor, splits: Splits) -> float:
-    """Mean loss at the held-out theta, over rows and repeats."""
-    d = u.d.expand(splits.groups, *u.d.shape[1:])
-    loss = family.loss(Units(u.y, held_out(d, splits), u.mask), held_out(theta, splits))
-    return float((loss * weight).sum() / weight.sum() / len(loss))
 
 
 def _levels(structure: Structure) -> tuple[int, ...]:

@@ -72,9 +72,15 @@ TEXTBOOK: dict[str, Callable[[Units, Tensor], tuple[np.ndarray, np.ndarray, np.n
     "linear": linear, "gaussian": gaussian, "logit": logit, "poisson": poisson,
 }  # fmt: skip
 # what no family can have drawn, and words that the error says besides the name of the column
+CONSTANT = [
+    ([2.5, 2.5, 2.5], ["an outcome that varies", "is 2.5 in all 3 rows", "subset"]),
+    ([2.0**62, 2.0**62 + 1024, 2.0**62], ["to 12 digits", "subtract a constant"]),
+    ([1e200, 2e200, 0], ["as large as 2.0e+200", "other units"]),
+    ([1e-200, 2e-200, 0], ["a range of 2.0e-200", "other units"]),
+]
 IMPOSSIBLE: dict[str, list[tuple[list[float], list[str]]]] = {
-    "linear": [],
-    "gaussian": [],
+    "linear": CONSTANT,
+    "gaussian": CONSTANT,
     "logit": [
         ([0.0, 1, 2], ["3 distinct values (0, 1, 2)", "I((wage > 1) * 1)", "family='linear'"]),
         ([0.0, 0.5, 1], ["0 and 1"]),
@@ -208,7 +214,7 @@ def test_a_standardised_outcome_is_mapped_back(name: str) -> None:
     small, large = family.loss(u._replace(y=y), theta), family.loss(u, back)
     change = family.loss(u._replace(y=y), theta * 0.5) - small
     moved = family.loss(u, family.unstandardise(theta * 0.5, shift, scale, 0)) - large
-    unit = scale**2 if name == "linear" else 1.0  # least squares has units; a likelihood has none
+    unit = {"linear": scale**2, "poisson": scale}.get(name, 1.0)  # least squares and counts have units
     np.testing.assert_allclose(moved, change * unit, rtol=1e-9, atol=1e-9)
 
 

@@ -192,6 +192,7 @@ def test_a_known_law_is_used_as_given_and_agrees_with_the_estimated_one():
     frame = sim.frame.assign(chance=0.5)
     column = deepreg.structural(formula, frame, assignment=KnownLaw(probability={0: "chance", 1: 0.5})).fit(**QUICK)
     assert column.ate().value[0] == known.ate().value[0]
+    assert column.theta(sim.frame.head(3)).shape == (3, 2)  # other rows need no law
 
 
 def test_a_known_continuous_law_has_its_mean_and_variance_exactly():
@@ -275,12 +276,22 @@ def test_flooring_happens_in_units_that_do_not_depend_on_the_data_and_is_counted
     torch.testing.assert_close(invert(value, 0.0).inverse, torch.linalg.inv(value))
 
 
-def test_a_feature_that_decides_the_treatment_is_refused_or_reported():
+def test_a_feature_that_decides_the_treatment_is_refused():
     rng = np.random.default_rng(0)
     x = rng.normal(size=400)
     frame = pd.DataFrame({"y": rng.normal(size=400), "t": (x > 0).astype(int), "x": x})
+    model = deepreg.structural("y ~ t | x", frame)
+    with pytest.raises(DataError, match=r"all but decide t.*not identified"):
+        model.fit(**QUICK)
+    assert model.fit(**QUICK, hessian=EstimatedLaw(trim=0)).nobs == 400
+
+
+def test_a_treatment_that_is_rare_for_everyone_is_not_trimmed():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=3000)
+    frame = pd.DataFrame({"y": rng.normal(size=3000), "t": (rng.random(3000) < 0.012).astype(int), "x": x})
     res = deepreg.structural("y ~ t | x", frame).fit(**QUICK)
-    assert "hardly occurs" in str(res.summary())
+    assert res.law.overlap(res.design.x, res.splits).trimmed < 60
 
 
 def test_controls_move_the_intercept_and_never_a_slope():

@@ -18,7 +18,7 @@ LAYERS = (
     {"law"},
     {"curvature", "targets", "estimates", "report.summary", "report"},
     {"influence", "summary"},
-    {"results"},
+    {"results", "diagnostics"},
     {"model"},
     {"api"},
     {"simulate"},

@@ -132,7 +132,7 @@ def test_no_line_is_wider_than_78_and_rules_are_78(names, summary):
     long = dataclasses.replace(
         summary,
         header=(*summary.header, (LONG, LONG), ("x" * 90, "y" * 90), ("Features:", "feature_name + " * 30)),
-        tables=(table,),
+        body=(table,),
     )
     for text in (table.as_text(), long.as_text()):
         lines = text.splitlines()
@@ -243,7 +243,7 @@ def test_html_is_accessible_small_and_reads_back_as_floats():
 
 def test_read_html_reads_the_table_back(summary):
     pytest.importorskip("lxml")
-    read = pd.read_html(io.StringIO(summary.tables[0].as_html()), index_col=0)[0]
+    read = pd.read_html(io.StringIO(summary.body[0].as_html()), index_col=0)[0]
     assert list(read.index) == ["Intercept", "tutoring"]
     assert list(read.columns) == COLUMNS
     assert read["coef"].tolist() == [70.92, -6.35]
@@ -254,7 +254,7 @@ def test_read_html_reads_the_table_back(summary):
 def test_html_shows_hostile_text_as_it_is(hostile, summary):
     data = frame([hostile]).rename(columns={"coef": hostile})
     table = Table.from_frame(data, title=hostile, notes=(hostile,))
-    whole = dataclasses.replace(summary, title=hostile, header=((hostile, hostile),), tables=(table,), notes=(hostile,))
+    whole = dataclasses.replace(summary, title=hostile, header=((hostile, hostile),), body=(table,), notes=(hostile,))
     for html in (table.as_html(), whole.as_html()):
         page = Page(html)
         assert {hostile} >= set(page.texts["caption"])
@@ -279,7 +279,7 @@ def test_html_shows_hostile_text_as_it_is(hostile, summary):
 )
 def test_latex_escapes_everything_everywhere(text, escaped, summary):
     table = Table.from_frame(frame([text]).rename(columns={"coef": text}), title=text, notes=(text,))
-    for tex in (table.as_latex(), dataclasses.replace(summary, title=text, tables=(table,), notes=()).as_latex()):
+    for tex in (table.as_latex(), dataclasses.replace(summary, title=text, body=(table,), notes=()).as_latex()):
         assert f"\n{escaped} & " in tex
         assert f"\n & {escaped} & " in tex
         assert f"\\item {escaped}\n" in tex
@@ -307,7 +307,7 @@ def test_latex_is_one_booktabs_table_with_real_minus_signs():
 
 
 def test_latex_fragment_is_the_tabular_alone(summary):
-    tex = summary.tables[0].as_latex(fragment=True, caption="no", label="no")
+    tex = summary.body[0].as_latex(fragment=True, caption="no", label="no")
     assert tex.splitlines()[0] == r"% Requires: \usepackage{booktabs}"
     assert tex.splitlines()[1].startswith(r"\begin{tabular}")
     assert tex.endswith(r"\end{tabular}")
@@ -333,7 +333,7 @@ def test_latex_gives_long_names_a_paragraph():
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs a TeX engine")
 def test_latex_compiles(summary, tmp_path):
     table = Table.from_frame(frame([*HOSTILE[1:-1], LONG]), title=HOSTILE[1], notes=tuple(HOSTILE[:-1]))
-    body = dataclasses.replace(summary, tables=(*summary.tables, table)).as_latex(label="tab:a_b")
+    body = dataclasses.replace(summary, body=(*summary.body, table)).as_latex(label="tab:a_b")
     packages = r"\documentclass{article}\usepackage{array,booktabs,threeparttable}\begin{document}"
     (tmp_path / "page.tex").write_text(f"{packages}\n{body}\n\\end{{document}}\n", encoding="utf-8")
     done = subprocess.run(
@@ -387,7 +387,7 @@ def test_to_frame_returns_the_numbers(summary):
     pd.testing.assert_frame_equal(summary.to_frame(), frame())
     assert set(summary.to_frame().dtypes) == {pd.Series([1.0]).dtype}
     with pytest.raises(NotAvailable, match="no table"):
-        dataclasses.replace(summary, tables=()).to_frame()
+        dataclasses.replace(summary, body=()).to_frame()
 
 
 def test_add_extra_txt_returns_a_new_summary(summary):
@@ -403,18 +403,23 @@ def test_add_extra_txt_returns_a_new_summary(summary):
 def test_notebooks_show_html_and_latex(summary):
     assert summary._repr_html_() == summary.as_html()
     assert summary._repr_latex_() == summary.as_latex()
-    assert summary.tables[0]._repr_html_() == summary.tables[0].as_html()
-    assert summary.tables[0]._repr_latex_() == summary.tables[0].as_latex()
-    assert str(summary.tables[0]) == summary.tables[0].as_text()
+    assert summary.body[0]._repr_html_() == summary.body[0].as_html()
+    assert summary.body[0]._repr_latex_() == summary.body[0].as_latex()
+    assert str(summary.body[0]) == summary.body[0].as_text()
+
+
+def test_the_second_table_holds_the_coefficients_as_in_statsmodels(summary):
+    assert summary.tables[1] is summary.body[0]
+    assert summary.tables[0].pairs == summary.header
 
 
 def test_notes_of_tables_are_numbered_after_those_of_the_summary(summary):
-    table = dataclasses.replace(summary.tables[0], notes=("Of the table.",))
-    assert dataclasses.replace(summary, tables=(table,)).as_text().endswith("[2] Read me.\n[3] Of the table.")
+    table = dataclasses.replace(summary.body[0], notes=("Of the table.",))
+    assert dataclasses.replace(summary, body=(table,)).as_text().endswith("[2] Read me.\n[3] Of the table.")
 
 
 def test_everything_is_frozen(summary):
-    for thing in (summary, summary.tables[0]):
+    for thing in (summary, summary.body[0]):
         with pytest.raises(dataclasses.FrozenInstanceError):
             thing.title = "other"
 

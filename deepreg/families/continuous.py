@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..errors import DataError
 from ..units import Units
 from .base import Family, index
 
@@ -28,9 +29,22 @@ class Linear(Family):
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta)
 
+    def check(self, u: Units, outcome: str) -> None:
+        largest, spread = float(u.y.abs().max()), float(u.y.max() - u.y.min())
+        if spread <= 1e-12 * largest:
+            raise DataError(
+                f"family={self.name!r} needs an outcome that varies, but {outcome!r} is {float(u.y[0]):g} in all "
+                f"{len(u.y)} rows used, to 12 digits; check the subset, or subtract a constant from it."
+            )
+        if largest > 1e100 or spread < 1e-100:
+            raise DataError(
+                f"family={self.name!r}: {outcome!r} has values as large as {largest:.1e} and a range of {spread:.1e}, "
+                "whose squares a computer cannot hold; measure it in other units."
+            )
+
     def standardise(self, u: Units) -> tuple[Tensor, float, float]:
         shift, scale = float(u.y.mean()), float(u.y.std(unbiased=False))
-        scale = scale if scale > 1e-12 * max(1.0, abs(shift)) else 1.0
+        scale = scale if scale > 1e-12 * float(u.y.abs().max()) else 1.0
         return (u.y - shift) / scale, shift, scale
 
     def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:

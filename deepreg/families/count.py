@@ -1,5 +1,6 @@
 """The family for counts and other non-negative outcomes."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +27,14 @@ class Poisson(Family):
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta).exp()
+
+    def standardise(self, u: Units) -> tuple[Tensor, float, float]:
+        scale = float(u.y.mean())
+        return u.y / scale, 0.0, scale
+
+    def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
+        theta[..., intercept] += math.log(scale)
+        return theta
 
     def check(self, u: Units, outcome: str) -> None:
         negative = int((u.y < 0).sum())

@@ -30,8 +30,13 @@ class Summary:
 
     title: str
     header: tuple[tuple[str, str], ...]
-    tables: tuple[Table, ...]
+    body: tuple[Table, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The header as a table and then the others, so that tables[1] holds the coefficients as in statsmodels."""
+        return (Table.from_pairs(self.header, title=self.title), *self.body)
 
     def add_extra_txt(self, text: Iterable[str]) -> "Summary":
         """A new summary with `text`, one note per element, after the notes there are."""
@@ -65,7 +70,7 @@ class Summary:
         """
         header = " ".join(f"{name} {value}." for name, value in self.header)
         parts = []
-        for i, table in enumerate(self.tables, 1):
+        for i, table in enumerate(self.body, 1):
             title = ": ".join(filter(None, [self.title, table.title])) if i == 1 else table.title
             notes = (*filter(None, [header]), *self.notes, *table.notes) if i == 1 else table.notes
             parts.append(
@@ -84,20 +89,20 @@ class Summary:
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow([self.title])
         writer.writerows(self.header)
-        for table in self.tables:
+        for table in self.body:
             buffer.write("\n")
             writer.writerows([[table.title]] if table.title else [])
             buffer.write(table.as_csv())
-        notes = [*self.notes, *(note for table in self.tables for note in table.notes)]
+        notes = [*self.notes, *(note for table in self.body for note in table.notes)]
         buffer.write("\n" if notes else "")
         writer.writerows([note] for note in notes)
         return buffer.getvalue()
 
     def to_frame(self) -> pd.DataFrame:
         """The first table as a DataFrame. Raises NotAvailable if there is none."""
-        if not self.tables:
+        if not self.body:
             raise NotAvailable("this summary holds no table, so there is no frame to make.")
-        return self.tables[0].to_frame()
+        return self.body[0].to_frame()
 
     def __str__(self) -> str:
         return self.as_text()

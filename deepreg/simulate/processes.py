@@ -209,6 +209,19 @@ def linear_const(n: int = 2000, rng: Seed = None) -> Simulation:
     return _assemble(x, t, _linear(rng, alpha, beta, t), (alpha, beta), law, {"ate": 1.0})
 
 
+def no_effect(n: int = 2000, rng: Seed = None) -> Simulation:
+    """Linear outcome, confounded binary treatment, and no effect for anyone: a 5% test of 0 rejects in 5% of draws.
+
+    alpha = x0 + sin(2 x1) + x2^2/2, beta = 0, p = sigmoid(x0 + sin(2 x1)/2). Truth: ate = 0, exactly.
+    """
+    rng = np.random.default_rng(rng)
+    x = rng.normal(size=(whole("n", n), 5))
+    wave = np.sin(2 * x[:, 1])
+    alpha, beta = x[:, 0] + wave + x[:, 2] ** 2 / 2, np.zeros(n)
+    t, law = _binary(rng, expit(x[:, 0] + wave / 2))
+    return _assemble(x, t, _linear(rng, alpha, beta, t), (alpha, beta), law, {"ate": 0.0})
+
+
 def friedman(n: int = 2000, rng: Seed = None) -> Simulation:
     """Linear outcome, binary treatment, Friedman's function in the intercept and parts of it in slope and propensity.
 
@@ -272,6 +285,7 @@ _PROCESSES: dict[str, Process] = {
     "highdim": highdim,
     "linear_const": linear_const,
     "logit_continuous": logit_continuous,
+    "no_effect": no_effect,
     "poisson_confounded": poisson_confounded,
     "price": price,
     "tutorial": tutorial,

@@ -17,12 +17,22 @@ from .base import Scenario, Target
 
 def variable(label: str, name: str | None, design: Design) -> Variable:
     """The structural variable of that name; raises OptionError naming the known ones."""
-    known = {v.name: v for v in design.variables}
+    known = {v.name: v for v in some_variable(label, design)}
     if name is None or name not in known:
         raise OptionError(
             f"{label}({name!r}): the structural variables of this model are {', '.join(map(repr, known))}."
         )
     return known[name]
+
+
+def some_variable(label: str, design: Design) -> tuple[Variable, ...]:
+    """The structural variables; raises OptionError where there are none."""
+    if not design.variables:
+        raise OptionError(
+            f"{label}: the formula {design.formula!r} has no variable among its structural terms, so there is no "
+            "effect. Name one, for example 'y ~ t'."
+        )
+    return design.variables
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class ATE(Target):
 
     @classmethod
     def defaults(cls, design: Design) -> tuple[Target, ...]:
-        found = tuple(cls(v.name) for v in design.variables if v.kind == "discrete")
+        found = tuple(cls(v.name) for v in some_variable(cls.symbol, design) if v.kind == "discrete")
         if not found:
             first = design.variables[0].name
             raise OptionError(
@@ -80,6 +90,10 @@ class ATE(Target):
         v = variable(self.symbol, self.name, design)
         if (self.hi is None) != (self.lo is None):
             raise OptionError(f"{self.symbol}({self.name!r}, hi={self.hi!r}, lo={self.lo!r}): give both hi= and lo=.")
+        if self.hi is not None and self.hi == self.lo:
+            raise OptionError(
+                f"{self.symbol}({self.name!r}, hi={self.hi!r}, lo={self.lo!r}): give two different values."
+            )
         if self.hi is not None:
             return [(self.hi, self.lo)]
         if v.kind != "discrete":

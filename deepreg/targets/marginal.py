@@ -1,6 +1,7 @@
 """Average marginal effects: derivatives of the mean with respect to a continuous treatment."""
 
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..design import Design
 from ..errors import OptionError
 from ..structure import Structure
 from ..units import Units
-from .average import variable
+from .average import some_variable, variable
 from .base import Scenario, Target
 
 _STEP = 1e-4  # in standard deviations of t: truncation about 1e-9, rounding about 1e-12 of the mean's scale
@@ -34,7 +35,7 @@ class AME(Target):
 
     @classmethod
     def defaults(cls, design: Design) -> tuple[Target, ...]:
-        found = tuple(cls(v.name) for v in design.variables if v.kind == "continuous")
+        found = tuple(cls(v.name) for v in some_variable("AME", design) if v.kind == "continuous")
         if not found:
             raise OptionError(
                 f"AME needs a continuous treatment, but {', '.join(v.name for v in design.variables)} has levels: "
@@ -46,6 +47,11 @@ class AME(Target):
         v = variable("AME", self.name, design)
         if v.kind == "discrete" and not pd.api.types.is_numeric_dtype(design.frame[v.name].dtype):
             raise OptionError(f"AME({v.name!r}): {v.name!r} is not a number; use ATE({v.name!r}).")
+        at: object = self.at
+        if at is not None and not isinstance(at, Real):
+            raise OptionError(f"AME({v.name!r}, at={at!r}): give one value of {v.name}, a number.")
+        if self.step is not None and not self.step > 0:
+            raise OptionError(f"AME({v.name!r}, step={self.step!r}): give a number above 0, in units of {v.name}.")
         return v.name
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:

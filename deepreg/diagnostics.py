@@ -1,0 +1,65 @@
+"""What a fit says of itself: header, diagnostics and notes of a structural regression."""
+
+import re
+from collections.abc import Mapping
+
+from .curvature import Lambda
+from .design import Design
+from .law import Overlap
+from .networks import Architecture
+from .splits import Splits
+from .structure import Structure
+from .summary import Facts
+from .trainers import History
+
+
+def _factors(columns: tuple[str, ...]) -> str:
+    """The columns by the factors they come from: C(g)[1] and C(g)[2] are C(g)."""
+    return " + ".join(dict.fromkeys(re.sub(r"\[[^\[\]]*\]", "", name) for name in columns))
+
+
+def describe(
+    design: Design, structure: Structure, network: Architecture, curvature: str, rng: str, history: History,
+    splits: Splits, loss: Mapping[str, float], lam: Lambda, overlap: Overlap | None,
+) -> Facts:  # fmt: skip
+    """Facts in the order a reader asks for them: what was fitted, whether it helped, how far it can be trusted."""
+    repeats = len(splits.fold)
+    folds, members = splits.groups // repeats, len(splits.owner) // splits.groups
+    header = [
+        ("Features:", _factors(design.features)),
+        ("Network:", network.describe()),
+        ("Folds, members, repeats:", f"{folds} x {members} x {repeats}"),
+        ("Lambda(x):", curvature),
+        ("rng:", rng),
+        ("Rows are:", "averages of theta(x)"),
+    ]
+    if design.controls:
+        header.insert(1, ("Controls:", _factors(design.controls)))
+    best, limited = history.best.double(), int(history.limited.sum())
+    diagnostics: list[tuple[str, str | float | int]] = [
+        *((f"Loss, {name}:", f"{value:.5g}") for name, value in loss.items()),
+        ("Steps, median (max):", f"{best.median():.0f} ({best.max():.0f})"),
+        ("At the step limit:", f"{limited} of {len(best)} networks"),
+        ("Smallest Lambda:", f"{lam.smallest:.3g} of mean"),
+        ("Lambda floored:", f"{int(lam.floored.sum()):,} rows"),
+    ]
+    notes = [
+        "'|' reads 'regressors | what their coefficients vary with', not fixed effects.",
+        "Averages are debiased; standard errors are those of influence functions (Farrell, Liang and Misra 2021), "
+        "for the population average.",
+        "Losses are out of fold.",
+    ]
+    if overlap is not None and overlap.least is not None:
+        diagnostics.append(("P(t|x) min, median:", f"{overlap.least.min():.3f}, {overlap.least.median():.3f}"))
+        diagnostics.append(("P(t|x) trimmed:", f"{overlap.trimmed:,} rows"))
+        share = overlap.trimmed / len(overlap.least)
+        if share > 0.05:
+            notes.append(
+                f"{overlap.trimmed:,} rows ({share:.0%}) have a treatment level that hardly occurs at their features; "
+                "averages over them lean on extrapolation. Consider the ATT, or a subset."
+            )
+    if limited:
+        notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=) or AdamW(epochs=).")
+    if loss["theta(x)"] > loss["homogeneous"]:
+        notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
+    return Facts(f"structural, {structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False)
