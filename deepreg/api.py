@@ -77,6 +77,9 @@ def structural(
     chosen = families.get(family)
     if assignment is not None and not isinstance(assignment, KnownLaw):
         raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
+    for name, value in (("formula", formula), ("weights", weights), ("subset", subset)):
+        if value is not None and not isinstance(value, str):
+            raise OptionError(f"{name}={value!r}: give a string{'' if name == 'formula' else ', or leave it out'}.")
     if isinstance(vcov, dict):
         cluster, vcov = _cluster_of(vcov, cluster), "cluster"
     frame = inspect.currentframe()

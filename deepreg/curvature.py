@@ -230,12 +230,20 @@ def invert(value: Tensor, floor: float) -> Lambda:
     if not float(eigenvalues[0]) > 1e-10:
         raise DataError(
             "The mean of Lambda(x) is singular: given the features, some combination of the structural regressors does "
-            "not vary. Remove the feature that determines the treatment, or the redundant term."
+            "not vary, or the outcome hardly ever does. Remove the feature that decides the treatment, the redundant "
+            "term, or the rows that say nothing."
         )
     lower = torch.linalg.cholesky(mean)
     half = torch.linalg.solve_triangular(lower, value, upper=False)
     white = torch.linalg.solve_triangular(lower, half.mT, upper=False)
     relative, vectors = torch.linalg.eigh(white)
+    floored = (relative < floor).any(-1).any(0)
+    if float(floored.double().mean()) > 0.5:
+        raise DataError(
+            f"In {int(floored.sum()):,} of {len(floored):,} rows the data say next to nothing on some coefficient: "
+            "given the features, the treatment hardly varies there or the outcome is all but certain, so averages over "
+            "all rows are not identified. Remove features that decide either, or keep rows where both vary with subset=."
+        )
     back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
     inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
-    return Lambda(inverse, float(relative.min()), (relative < floor).any(-1).any(0))
+    return Lambda(inverse, float(relative.min()), floored)

@@ -97,16 +97,18 @@ class Design:
             edited[name] = self._value(name, value)
         return Units(self.units.y, self.structural(edited), self.units.mask)
 
-    def new(self, data: Any, outcome: bool = False, unseen: str = "nan") -> "Design":
+    def new(self, data: Any, outcome: bool = False, unseen: str = "nan", regressors: bool = True) -> "Design":
         """The same design on other data, with the transforms, levels and scaling of training.
 
         Rows with missing values or unseen levels are left out: `rows` holds the positions used, `index` all of the
         caller's rows. unseen="raise" makes an unseen level a DataError; by default one warning names it. Without
-        `outcome`, y is NaN, weights are 1 and there are no clusters, so none of those columns is needed.
+        `outcome`, y is NaN, weights are 1 and there are no clusters; without `regressors`, d is NaN: none of those
+        columns is needed then.
         """
         if unseen not in ("nan", "raise"):
             raise OptionError(f"unseen={unseen!r} is not known. Type 'nan' (leave such rows out) or 'raise'.")
-        return _rebuild(self, data, outcome, unseen)
+        skipped = {part for part, wanted in (("outcome", outcome), ("regressors", regressors)) if not wanted}
+        return _rebuild(self, data, skipped, unseen)
 
     def _value(self, name: str, value: Any) -> Any:
         if callable(value):
@@ -196,8 +198,9 @@ def _design(
     n = len(sample.rows)
     groups = tuple(name for name in recipe.cluster if name in sample.extra)
     y = matrices["outcome"][:, 0] if "outcome" in matrices else np.full(n, np.nan)
+    d = matrices.get("regressors", np.full((n, len(recipe.regressors.names)), np.nan))
     return Design(
-        units=Units(_tensor(y), _tensor(matrices["regressors"]), torch.ones(n, dtype=torch.float64)),
+        units=Units(_tensor(y), _tensor(d), torch.ones(n, dtype=torch.float64)),
         x=_tensor(matrices.get("features", np.empty((n, 0)))),
         w=_tensor(matrices.get("controls", np.empty((n, 0)))),
         terms=recipe.regressors.names,
@@ -242,9 +245,9 @@ def _learn(
     return parts, matrices, notes
 
 
-def _rebuild(trained: Design, data: Any, outcome: bool, policy: str) -> Design:
-    recipe = trained.recipe
-    used = {part: names for part, names in recipe.used.items() if outcome or part != "outcome"}
+def _rebuild(trained: Design, data: Any, skipped: set[str], policy: str) -> Design:
+    recipe, outcome = trained.recipe, "outcome" not in skipped
+    used = {part: names for part, names in recipe.used.items() if part not in skipped}
     sample = draw(
         door.table(data), used, weights=recipe.weights if outcome else None, cluster=recipe.cluster if outcome else ()
     )
@@ -306,6 +309,8 @@ def _variable(name: str, series: pd.Series, column: Column) -> Variable:
 
 
 def _groups(cluster: str | Sequence[str] | None) -> tuple[str, ...]:
+    if cluster is not None and (not isinstance(cluster, Sequence) or not all(isinstance(c, str) for c in cluster)):
+        raise OptionError(f"cluster={cluster!r}: give the name of a column, or two names.")
     groups = (cluster,) if isinstance(cluster, str) else tuple(cluster or ())
     if len(groups) > 2 or len(set(groups)) < len(groups) or not all(isinstance(name, str) for name in groups):
         raise OptionError(

@@ -49,6 +49,10 @@ def describe(
         "for the population average.",
         "Losses are out of fold.",
     ]
+    if overlap is not None and overlap.spread is not None:
+        diagnostics.append(("sd(t|x) / sd(t):", f"{overlap.spread:.3f}"))
+        if overlap.spread < 0.1:
+            notes.append("The features predict the treatment closely: what is left of it is little, and may be error.")
     if overlap is not None and overlap.least is not None:
         diagnostics.append(("P(t|x) min, median:", f"{overlap.least.min():.3f}, {overlap.least.median():.3f}"))
         diagnostics.append(("P(t|x) trimmed:", f"{overlap.trimmed:,} rows"))
@@ -58,6 +62,20 @@ def describe(
                 f"{overlap.trimmed:,} rows ({share:.0%}) have a treatment level that hardly occurs at their features; "
                 "averages over them lean on extrapolation. Consider the ATT, or a subset."
             )
+    floored = float(lam.floored.double().mean())
+    if floored > 0.05:
+        notes.append(
+            f"In {floored:.0%} of the rows the data say next to nothing on some coefficient (Lambda is floored): "
+            "treatment or outcome can be all but predicted there, and averages lean on the other rows."
+        )
+    notes += [
+        f"Feature {name!r} is dominated by a few extreme values, which are pulled in to 5 standard deviations; "
+        "consider its logarithm or ranks."
+        for name, x in zip(
+            (*design.features, *design.controls), (*design.x.unbind(1), *design.w.unbind(1)), strict=True
+        )
+        if float(x.quantile(0.95) - x.quantile(0.05)) < 0.1 and len(x.unique()) > 20
+    ]
     if limited:
         notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=) or AdamW(epochs=).")
     if loss["theta(x)"] > loss["homogeneous"]:

@@ -14,6 +14,8 @@ from scipy import stats
 from torch import Tensor
 
 from .errors import DeepregWarning, OptionError
+from .report.summary import Summary
+from .report.table import Table
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Estimates:
     sampling: Sampling
     plug_in: np.ndarray | None = None  # (q,) the same averages without the correction
     null: np.ndarray | None = None  # (q,) hypothesised values, 0 unless given
+    rows: pd.Index | None = None  # (n,) the caller's labels of the rows
 
     @cached_property
     def value(self) -> np.ndarray:
@@ -158,13 +161,23 @@ class Estimates:
         }  # fmt: skip
         return pd.DataFrame(columns, index=list(self.names))
 
+    def table(self, alpha: float = 0.05) -> Table:
+        """The table with its formats; a note names null values other than 0."""
+        null = [] if self.null is None else [(n, v) for n, v in zip(self.names, self.null, strict=True) if v]
+        notes = ("z and P>|z| are of " + ", ".join(f"{name} = {v:g}" for name, v in null) + ".",) if null else ()
+        return Table.from_frame(self.frame(alpha), title="Estimates", notes=notes)
+
+    def summary(self, alpha: float = 0.05) -> Summary:
+        """The table as a Summary, for as_text(), as_latex(), as_html() and the like."""
+        return Summary("Estimates", (), (self.table(alpha),))
+
     def __str__(self) -> str:
-        return self.frame().to_string(float_format="{:.4f}".format)
+        return self.table().as_text()
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return str(self.frame().to_html(float_format="{:.4f}".format))
+        return self.table().as_html()
 
     def band(self, alpha: float = 0.05, draws: int = 9999, rng: object = 0) -> pd.DataFrame:
         """Simultaneous intervals: all q cover together with probability 1 - alpha.
@@ -192,13 +205,19 @@ class Estimates:
         >>> Estimates(("a", "b"), psi, sampling).map(lambda v: v[:1] / v[1:], ["a / b"]).names
         ('a / b',)
         """
-        layers = []
+        layers, names = [], tuple(names)
         weight = self.sampling.weight / self.sampling.weight.sum()
         for layer in self.psi:
             mean = (layer * weight[:, None]).sum(0)
+            shape = tuple(torch.as_tensor(fn(mean)).shape)
+            if shape != (len(names),):
+                raise OptionError(
+                    f"fn maps the {len(self.names)} estimates to shape {shape}, but names= has {len(names)} names; "
+                    "return a vector with one value for each name, for example v[:1] / v[1:2]."
+                )
             jacobian = torch.autograd.functional.jacobian(fn, mean)
             layers.append(fn(mean) + (layer - mean) @ jacobian.T)
-        return replace(self, names=tuple(names), psi=torch.stack(layers), plug_in=None, null=None)
+        return replace(self, names=names, psi=torch.stack(layers), plug_in=None, null=None)
 
     def linear(self, matrix: np.ndarray, null: np.ndarray, names: Sequence[str]) -> "Estimates":
         """matrix @ value, to be compared with `null`; (r, q) and (r,)."""
@@ -233,8 +252,16 @@ class Estimates:
     def by(self, groups: pd.Series | np.ndarray | Sequence[object]) -> pd.DataFrame:
         """Averages within groups of rows, known before the outcome (group average effects), with their errors.
 
-        `groups` has one label for each row used, in order. Returns one row per group and estimate.
+        `groups` has one label for each row used, in order; a Series is matched by its index with the rows of the data.
+        Returns one row per group and estimate.
         """
+        if isinstance(groups, pd.Series) and self.rows is not None and not groups.index.equals(self.rows):
+            if not groups.index.is_unique or not self.rows.isin(groups.index).all():
+                raise OptionError(
+                    "The index of groups does not name every row used once; give an array with one label for each row "
+                    "used, in order, or a Series on the index of the data."
+                )
+            groups = groups.loc[self.rows]
         labels = pd.Series(np.asarray(groups))
         if len(labels) != self.psi.shape[1]:
             raise OptionError(f"groups has {len(labels)} labels, but the fit used {self.psi.shape[1]} rows.")
@@ -251,4 +278,4 @@ class Estimates:
             sampling = replace(self.sampling, weight=weight, cluster=compact)
             part = replace(self, psi=self.psi[:, rows], sampling=sampling, plug_in=None).frame()
             parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))
-        return pd.concat(parts).swaplevel()
+        return pd.concat(parts).swaplevel().rename_axis(["group", "estimate"])

@@ -67,10 +67,11 @@ class Cells:
 
 
 class Overlap(NamedTuple):
-    """The least probable class of each row (n,), None without discrete variables, and the number of rows trimmed."""
+    """The least probable class of each row (n,), None without discrete variables, and the rows trimmed."""
 
     least: Tensor | None
     trimmed: int
+    spread: float | None  # median sd(t | x) over sd(t), the least of the continuous variables; None without any
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,15 @@ class FittedLaw:
 
     def overlap(self, x: Tensor, splits: Splits) -> Overlap:
         """How much each row could have had another treatment."""
+        spread = None
+        if self.continuous:
+            scale = self.location_scale(x)[1].flatten(0, 2).median(0).values
+            sd = torch.tensor([float(self.design.frame[name].std()) for name in self.continuous]).to(scale)
+            spread = float((scale / sd).min())
         if self.classifier is None:
-            return Overlap(None, 0)
+            return Overlap(None, 0, spread)
         raw = held_out(self.probability(x, trim=False).expand(splits.groups, -1, -1), splits)  # (R, n, C)
-        return Overlap(raw.mean(0).min(-1).values, int((raw < self.floor).any(-1).any(0).sum()))
+        return Overlap(raw.mean(0).min(-1).values, int((raw < self.floor).any(-1).any(0).sum()), spread)
 
 
 def _none(x: Tensor) -> Units:
@@ -212,19 +218,25 @@ def estimate(design: Design, x: Tensor, splits: Splits, options: Options, trim: 
     else:
         shape, mass = torch.zeros(1, 0, dtype=torch.float64, device=x.device), torch.ones_like(floor[:1])
     fitted = FittedLaw(design, cells, continuous, classifier, tuple(moments), shape, mass, floor)
-    _check_overlap(fitted.overlap(x, splits).trimmed, design, trim)
+    _check_overlap(fitted.overlap(x, splits), design, trim)
     return fitted
 
 
-def _check_overlap(trimmed: int, design: Design, trim: float) -> None:
+def _check_overlap(overlap: Overlap, design: Design, trim: float) -> None:
     """An average over rows that could mostly not have been treated otherwise is no estimate."""
+    if overlap.spread is not None and overlap.spread < 0.01:
+        names = ", ".join(v.name for v in design.variables if v.kind == "continuous")
+        raise DataError(
+            f"The features all but decide {names}: given them, the standard deviation is {overlap.spread:.2g} of what "
+            "it is over all rows, so an effect cannot be told from theirs. Remove the features that decide it."
+        )
+    trimmed = overlap.trimmed
     if trimmed > 0.5 * len(design.frame):
         names = ", ".join(v.name for v in design.variables if v.kind == "discrete")
         raise DataError(
             f"The features all but decide {names}: in {trimmed:,} of {len(design.frame):,} rows some level has a "
             f"probability below {trim:g}, so effects averaged over all rows are not identified. Remove the features "
-            "that decide the treatment, keep rows where it could go either way with subset=, or, knowing that the "
-            "result is an extrapolation, fit with hessian=EstimatedLaw(trim=0)."
+            "that decide the treatment, or keep rows where it could go either way with subset=."
         )
 
 

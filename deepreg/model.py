@@ -1,7 +1,9 @@
 """The model and its fit: the pipeline from a design to results, on one screen."""
 
+import re
 import sys
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -69,18 +71,21 @@ class Model:
         """
         seed, shown = _seed(rng)
         place = _device(device)
+        network, trainer = _part("network", network, MLP(), "build"), _part("trainer", trainer, LBFGS(), "fit")
         u = Units(*(t.to(place) for t in self.design.units))
         x = torch.cat([self.design.x, self.design.w], 1).to(place)
         weight = self.design.weight.to(place)
         if x.shape[1] == 0:
             return self._constant(u, weight)
-        if not penalty >= 0:
+        strength: Any = penalty
+        if not isinstance(strength, int | float | np.number) or not strength >= 0:
             raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
+        self.structure.pooled(Units(u.y, self.structure.standardised(u.d)[0], u.mask), weight[None])  # does it exist?
         generator = torch.Generator().manual_seed(seed)
         curvature = _curvature(hessian, self.assignment)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
         with _Bar(progress) as bar:
-            options = Options(network or MLP(), trainer or LBFGS(), penalty, place, generator, bar.step)
+            options = Options(network, trainer, float(penalty), place, generator, bar.step)
             bar.stage("law of the treatment")
             law = curvature.law(self.design, x, splits, options)
             centre = None
@@ -107,22 +112,26 @@ class Model:
         return Results(self.design, self.structure, scores, self._sampling(1, place), facts, splits, fitted, kept, lam)
 
     def _constant(self, u: Units, weight: Tensor) -> Results:
-        """No features: theta is constant, and psi the ordinary influence function of an M-estimator."""
-        y, shift, scale = u.y, 0.0, 1.0
-        if self.structure.intercept is not None:
-            y, shift, scale = self.structure.family.standardise(u)
-        pooled = self.structure.pooled(Units(y, u.d, u.mask), weight[None])
-        theta = pooled.theta
-        if self.structure.intercept is not None:
-            theta = self.structure.family.unstandardise(theta.clone(), shift, scale, self.structure.intercept)
-        n, size = len(u.y), theta.shape[1]
-        rows = theta[:, None, :].expand(1, n, size)
-        score, hessian = self.structure.family.derivatives(u, rows)
+        """No features: theta is constant, and psi the ordinary influence function of an M-estimator.
+
+        Newton and the Hessian work on regressors of mean 0 and unit variance: theta = turn @ theta there.
+        """
+        family, n = self.structure.family, len(u.y)
+        d, turn = self.structure.standardised(u.d)
+        y, shift, scale = family.standardise(u) if self.structure.movable else (u.y, 0.0, 1.0)
+        within = self.structure.pooled(Units(y, d, u.mask), weight[None]).theta
+        if self.structure.intercept is not None and self.structure.movable:
+            within = family.unstandardise(within.clone(), shift, scale, self.structure.intercept)
+        hessian = family.derivatives(Units(u.y, d, u.mask), within[:, None, :].expand(1, n, -1))[1]
         mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
-        inverse = torch.linalg.inv(mean)[:, None]  # (1, 1, P, P)
-        scores = Scores(self.structure, self.design, u, rows, score, inverse, None, constant=True)
-        facts = Facts(f"constant coefficients, {self.structure.family.name}", (), (), (), True)
-        return Results(self.design, self.structure, scores, self._sampling(size, u.y.device), facts)
+        unit = mean.diagonal(dim1=1, dim2=2).rsqrt()
+        inverse = torch.linalg.inv(mean * unit[:, :, None] * unit[:, None, :]) * unit[:, :, None] * unit[:, None, :]
+        theta = (within @ turn.T)[:, None, :].expand(1, n, -1)
+        inverse = (turn @ inverse @ turn.T)[:, None]  # (1, 1, P, P)
+        score = score_of(family, u, theta)
+        scores = Scores(self.structure, self.design, u, theta, score, inverse, None, constant=True)
+        facts = Facts(f"constant coefficients, {family.name}", (), (), (), True)
+        return Results(self.design, self.structure, scores, self._sampling(theta.shape[-1], u.y.device), facts)
 
     def _loss(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Weighted mean loss, over rows and repeats."""
@@ -142,6 +151,15 @@ class Model:
         )  # fmt: skip
 
 
+def _part(name: str, value: Any, default: Any, method: str) -> Any:
+    """An option that is an object with a method of that name; its default for None."""
+    if value is None:
+        return default
+    if isinstance(value, type | str) or not callable(getattr(value, method, None)):
+        raise OptionError(f"{name}={value!r}: give an object, for example {default!r}.")
+    return value
+
+
 def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None) -> Curvature:
     if assignment is not None:
         if hessian is not None:
@@ -151,11 +169,9 @@ def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None) -> 
         return EstimatedLaw()
     if hessian == "regressed":
         return Regressed()
-    if isinstance(hessian, str) or not callable(getattr(hessian, "inverse", None)):
-        raise OptionError(
-            f"hessian={hessian!r}: allowed are 'estimated', 'regressed', or a Curvature such as Regressed()."
-        )
-    return hessian
+    if isinstance(hessian, str):
+        raise OptionError(f"hessian={hessian!r}: allowed are 'estimated', 'regressed', or a Curvature as an object.")
+    return cast(Curvature, _part("hessian", hessian, Regressed(), "inverse"))
 
 
 def _seed(rng: object) -> tuple[int, str]:
@@ -172,10 +188,9 @@ def _seed(rng: object) -> tuple[int, str]:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise OptionError(f"device={name!r}: allowed are 'auto', 'cpu', 'cuda' and 'cuda:N'.") from None
+    if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise OptionError(f"device={name!r}: allowed are 'auto', 'cpu', 'cuda' and 'cuda:N'.")
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise OptionError(f"device={name!r}: this machine has no CUDA device; use device='auto' or 'cpu'.")
     return device

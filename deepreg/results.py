@@ -106,7 +106,8 @@ class Results:
         names = tuple(name for t in chosen for name in t.names(self.structure, self.design))
         parts = [self.scores.psi(t, sample) for t in chosen]
         psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
-        return Estimates(names, psi, self.sampling, plug_in.median(0).values.cpu().numpy())
+        rows = self.design.index[self.design.rows]
+        return Estimates(names, psi, self.sampling, plug_in.median(0).values.cpu().numpy(), rows=rows)
 
     def ate(self, sample: str = "population") -> Estimates:
         """Average treatment effects of every discrete treatment, each level against the first."""
@@ -172,17 +173,19 @@ class Results:
         The fitted rows by default, each by networks that never saw it, on the caller's index with NaN for dropped
         rows; or other data, by the average of all networks.
         """
-        design, values = self._at(new)
+        design, values = self._at(new, regressors=False)
         return self._rows(design, values.cpu().numpy(), list(self.structure.names))
 
     def cate(self, new: object = None) -> pd.DataFrame:
         """Effect of each treatment for each row: level changes, and derivatives at the row's own treatment.
 
-        Points, not intervals; see theta() for which rows and networks. For continuous treatments and for effects that
-        depend on the observed treatment, `new` must hold the structural variables.
+        Points, not intervals; see theta() for which rows and networks. For continuous treatments, and where there are
+        several structural variables, `new` must hold them.
         """
         some_variable("cate", self.design)
-        design, values = self._at(new)
+        edits = [edit for target in self._effects() for edit in target.scenarios(self.design)]
+        whole = len(self.design.variables) == 1 and not any(callable(v) for edit in edits for v in edit.values())
+        design, values = self._at(new, regressors=not whole)
         columns, names = [], []
         for target in self._effects():
             h = target.h(self.structure, values, design.units, *(
@@ -199,10 +202,10 @@ class Results:
         mean = self.structure.family.mean(design.units, values.cpu())
         return self._rows(design, mean[:, None].numpy(), [self.design.outcome]).iloc[:, 0]
 
-    def _at(self, new: object) -> tuple[Design, Tensor]:
+    def _at(self, new: object, regressors: bool = True) -> tuple[Design, Tensor]:
         if new is None:
             return self.design, self.scores.theta.mean(0).cpu()
-        design = self.design.new(new)
+        design = self.design.new(new, regressors=regressors)
         if self.fitted is None:
             return design, self.scores.theta[0, :1].expand(len(design.frame), -1).cpu()
         x = torch.cat([design.x, design.w], 1).to(self.scores.theta.device)

@@ -1,6 +1,7 @@
 """Cross-fitting as data: which rows each replicate network trains on, validates on and is held out from."""
 
-from typing import NamedTuple
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -83,8 +84,9 @@ def make(
     `cluster` and `stratum` are (n,) long, on the CPU. With `spare`, one further fold is kept from each group's networks
     (the third part of a three-way split).
     """
-    for name, value, least in (("folds", folds, 2), ("members", members, 1), ("repeats", repeats, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    given: tuple[tuple[str, Any, int], ...] = (("folds", folds, 2), ("members", members, 1), ("repeats", repeats, 1))
+    for name, value, least in given:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise OptionError(f"{name}={value!r}: give a whole number, at least {least}.")
     if spare and folds < 3:
         raise OptionError(f"folds={folds}: a regressed Hessian splits three ways and needs folds=3 or more.")

@@ -42,6 +42,24 @@ class Structure:
         """Whether the origin of d is free: an index with an intercept, which absorbs any function of x."""
         return self.intercept is not None and self.family.indexed
 
+    def standardised(self, d: Tensor) -> tuple[Tensor, Tensor]:
+        """Regressors of mean 0 and unit variance where the origin is free, and the way back for theta.
+
+        d (n, K) -> d' (n, K), turn (P, P) with theta = turn @ theta': computed by subtraction, so that a regressor far
+        from 0 keeps its digits.
+        """
+        size = len(self.names)
+        turn = torch.eye(size, dtype=d.dtype, device=d.device)
+        if self.intercept is None or not self.movable:
+            return d, turn
+        mean, scale = d.mean(0), d.std(0, correction=0)
+        mean[self.intercept], scale[self.intercept] = 0.0, 1.0
+        scale = torch.where(scale > 0, scale, 1.0)
+        k = d.shape[1]
+        turn[:k, :k] /= scale[:, None]
+        turn[self.intercept, :k] -= mean / scale
+        return (d - mean) / scale, turn
+
     def pooled(self, u: Units, weight: Tensor) -> Pooled:
         """Newton's method for constant theta; weight is (G, n), and u.d may be (n, K) or (G, n, K).
 

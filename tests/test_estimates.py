@@ -1,5 +1,6 @@
 """Estimates: covariances against their formulas, and what follows from influence values by linear algebra."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,9 @@ def test_the_frame_prints_what_the_estimates_hold() -> None:
     np.testing.assert_allclose(table["[0.05"], table["coef"] - z * table["std err"])
     np.testing.assert_allclose(table["0.95]"], table["coef"] + z * table["std err"])
     np.testing.assert_allclose(table["P>|z|"], 2 * stats.norm.cdf(-abs(table["coef"] / table["std err"])))
-    assert str(e) == e.frame().to_string(float_format="{:.4f}".format) and "<table" in e._repr_html_()
+    shown = str(e)
+    assert all(name in shown for name in NAMES) and f"{table['coef'].iloc[0]:.4f}" in shown
+    assert "<table" in e._repr_html_() and "tabular" in e.summary().as_latex()
 
 
 # functions of estimates
@@ -239,7 +242,7 @@ def test_groups_are_means_of_their_rows(kind: str, ways: int) -> None:
     e = estimates(kind, ways, weighted=True)
     labels = np.array(["low", "mid", "high"])[np.arange(N) // 4 % 3]
     table = e.by(labels)
-    assert len(table) == 9 and list(table.index.names) == ["group", None]
+    assert len(table) == 9 and list(table.index.names) == ["group", "estimate"]
     for label in ("low", "mid", "high"):
         rows = torch.from_numpy(labels == label)
         part = Sampling(e.sampling.weight[rows], e.sampling.cluster[rows], kind)
@@ -247,6 +250,15 @@ def test_groups_are_means_of_their_rows(kind: str, ways: int) -> None:
         np.testing.assert_allclose(table.loc[label, "coef"], np.average(e.psi[0][rows], axis=0, weights=part.weight))
         np.testing.assert_allclose(table.loc[label, "std err"], np.sqrt(np.diag(by_hand(manual))), rtol=1e-10)
         assert (table.loc[label, "n"] == int(rows.sum())).all()
+
+
+def test_groups_of_a_series_follow_its_index() -> None:
+    e = replace(estimates(), rows=pd.RangeIndex(N) + 5)
+    labels = pd.Series(np.where(np.arange(N + 10) % 3 == 0, "a", "b"))
+    shuffled = labels.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(e.by(shuffled), e.by(labels.to_numpy()[5 : N + 5]))
+    with pytest.raises(OptionError, match="does not name every row"):
+        e.by(shuffled.iloc[:-5].set_axis(np.arange(N + 5) + 50))
 
 
 def test_groups_take_any_labels_and_refuse_bad_ones() -> None:
