@@ -242,7 +242,7 @@ def invert(value: Tensor, floor: float) -> Lambda:
         raise DataError(
             f"In {int(floored.sum()):,} of {len(floored):,} rows the data say next to nothing on some coefficient: "
             "given the features, the treatment hardly varies there or the outcome is all but certain, so averages over "
-            "all rows are not identified. Remove features that decide either, or keep rows where both vary with subset=."
+            "all rows are not identified. Remove the features that decide either, or keep other rows with subset=."
         )
     back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
     inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
