@@ -12,7 +12,7 @@ from deepreg import theta as surface
 from deepreg.errors import DataError, OptionError
 from deepreg.families import Linear, Logit
 from deepreg.networks import ACTIVATIONS, MLP, Partitioned, Replicated
-from deepreg.structure import Structure
+from deepreg.structure import Pooled, Structure
 from deepreg.trainers import LBFGS, AdamW, Problem
 from deepreg.units import Units
 
@@ -81,7 +81,9 @@ def test_a_partitioned_network_moves_only_what_it_may():
     assert change[0] > 1e-3 and (change[1:] == 0).all()
 
 
-@pytest.mark.parametrize("trainer", [LBFGS(steps=150, patience=3), AdamW(epochs=4, batch=32)])
+@pytest.mark.parametrize(
+    "trainer", [LBFGS(steps=60, patience=1, tolerance=0.01), LBFGS(steps=40), AdamW(epochs=4, batch=32)]
+)
 def test_replicates_trained_together_equal_each_trained_alone(rows, trainer):
     u, x, weight = rows
     splits = cross_fitting.make(300, folds=2, members=2, repeats=1, generator=generator())
@@ -140,6 +142,16 @@ def test_held_out_rows_do_not_touch_the_networks_that_are_judged_on_them(rows, t
     torch.testing.assert_close(first.transform[0], second.transform[0])
     torch.testing.assert_close(first.weights[mine], second.weights[mine])
     assert (first.weights[~mine] - second.weights[~mine]).abs().max() > 1e-2
+
+
+def test_what_moves_a_level_never_turns_into_a_slope():
+    root = torch.randn(1, 4, 4, generator=generator(), dtype=torch.float64)
+    hessian = root @ root.mT + torch.eye(4)
+    score = torch.eye(4, dtype=torch.float64)[None]
+    transform, size = surface._metric(Pooled(torch.zeros(1, 4), hessian, score, torch.zeros(1)), levels=(0, 3))
+    torch.testing.assert_close(transform.mT @ hessian @ transform, torch.eye(4, dtype=torch.float64)[None])
+    assert (transform[0, [1, 2]][:, [0, 3]] == 0).all()
+    torch.testing.assert_close(size**2, torch.linalg.inv(hessian).diagonal(dim1=1, dim2=2).mean(1))
 
 
 def test_splits_partition_the_rows_and_members_rotate_their_validation_slices():
