@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 from . import families
 from .curvature import KnownLaw
@@ -77,9 +78,11 @@ def structural(
     chosen = families.get(family)
     if assignment is not None and not isinstance(assignment, KnownLaw):
         raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
-    for name, value in (("formula", formula), ("weights", weights), ("subset", subset)):
+    texts: tuple[tuple[str, Any], ...] = (("formula", formula), ("weights", weights), ("subset", subset))
+    for name, value in texts:
         if value is not None and not isinstance(value, str):
-            raise OptionError(f"{name}={value!r}: give a string{'' if name == 'formula' else ', or leave it out'}.")
+            what = "the formula" if name == "formula" else "a query" if name == "subset" else "the name of a column"
+            raise OptionError(f"{name}= is a {type(value).__name__}; give {what} as a string.")
     if isinstance(vcov, dict):
         cluster, vcov = _cluster_of(vcov, cluster), "cluster"
     frame = inspect.currentframe()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import law
 from .design import Design
-from .errors import DataError, OptionError
+from .errors import DataError, NotAvailable, OptionError
 from .families.nuisance import Precision
 from .law import Cells, FittedLaw, Nodes
 from .splits import Splits
@@ -40,9 +40,9 @@ class Curvature(Protocol):
     ) -> Lambda: ...  # fmt: skip
 
 
-def _check_fraction(owner: str, **values: float) -> None:
+def _check_fraction(owner: str, **values: Any) -> None:
     for name, value in values.items():
-        if not 0 <= value < 0.5:
+        if not isinstance(value, int | float) or not 0 <= value < 0.5:
             raise OptionError(f"{owner}({name}={value!r}): give a fraction from 0 up to 0.5.")
 
 
@@ -105,6 +105,8 @@ class KnownLaw:
                 f"KnownLaw(probability={self.probability!r}, mean={self.mean!r}, sd={self.sd!r}): give either "
                 "probability= for a discrete treatment, or both mean= and sd= for a continuous one."
             )
+        if isinstance(self.probability, int | float) and not 0 < self.probability < 1:
+            raise OptionError(f"KnownLaw(probability={self.probability!r}): give a number between 0 and 1.")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -130,9 +132,10 @@ class KnownLaw:
         if not bool((sd > 0).all()):
             raise DataError(f"KnownLaw(sd={self.sd!r}) has values that are not above 0.")
         t = torch.tensor(design.frame[name].to_numpy(np.float64), device=x.device)
-        shape, mass = law.representative(((t - mean) / sd)[:, None], options.generator)
+        shape, mass = law.representative(((t - mean) / sd)[:, None], design.weight.to(x.device), options.generator)
         shape = (shape - mass @ shape) / (mass @ (shape - mass @ shape) ** 2).sqrt()  # the known mean and sd, exactly
-        return FittedLaw(design, cells, (name,), None, ((mean, sd),), shape, mass, 0 * mean[:1])
+        known = FittedLaw(design, cells, (name,), None, ((mean, sd),), shape, mass, 0 * mean[:1])
+        return known.within_support(x, splits)
 
     def _chances(self, design: Design, cells: Cells) -> Tensor:
         name, levels = cells.table.columns[0], cells.table.iloc[:, 0].tolist()
@@ -195,10 +198,18 @@ class Regressed:
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
         nodes: Nodes | None, options: Options,
     ) -> Lambda:  # fmt: skip
-        hessian = structure.family.derivatives(u, theta)[1]  # (G, n, P, P)
+        try:  # E[Hessian | d, x] is less noisy and never indefinite
+            hessian = structure.family.information(u, theta)  # (G, n, P, P)
+        except NotAvailable:
+            hessian = structure.family.derivatives(u, theta)[1]
         rows = splits.spare * weight
         mean = (hessian * rows[:, :, None, None]).sum(1) / rows.sum(1)[:, None, None]
-        lower = torch.linalg.cholesky(mean)  # (G, P, P); the regression runs on whitened Hessians
+        lower, failed = torch.linalg.cholesky_ex(mean)  # (G, P, P); the regression runs on whitened Hessians
+        if bool(failed.any()):
+            raise DataError(
+                "The mean Hessian of the spare fold is not positive definite: too few rows, or a family whose Hessian "
+                "is indefinite away from its minimum. Use fewer folds=, or hessian='estimated'."
+            )
         half = torch.linalg.solve_triangular(lower[:, None], hessian, upper=False)
         white = torch.linalg.solve_triangular(lower[:, None], half.mT, upper=False)
         family = Precision(hessian.shape[-1])
@@ -211,7 +222,9 @@ class Regressed:
         relative = 1 / eigenvalues
         back = torch.linalg.solve_triangular(unit.mT, vectors, upper=True)
         inverse = (back / relative.clamp_min(self.floor)[..., None, :]) @ back.mT
-        return Lambda(inverse, float(relative.min()), (relative < self.floor).any(-1).any(0))
+        floored = (relative < self.floor).any(-1).any(0)
+        _check_floored(floored)
+        return Lambda(inverse, float(relative.min()), floored)
 
 
 def integrated(structure: Structure, theta: Tensor, nodes: Nodes, floor: float) -> Lambda:
@@ -238,12 +251,17 @@ def invert(value: Tensor, floor: float) -> Lambda:
     white = torch.linalg.solve_triangular(lower, half.mT, upper=False)
     relative, vectors = torch.linalg.eigh(white)
     floored = (relative < floor).any(-1).any(0)
+    _check_floored(floored)
+    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
+    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
+    return Lambda(inverse, float(relative.min()), floored)
+
+
+def _check_floored(floored: Tensor) -> None:
+    """An average over rows that mostly say nothing is no estimate; (n,) bool."""
     if float(floored.double().mean()) > 0.5:
         raise DataError(
             f"In {int(floored.sum()):,} of {len(floored):,} rows the data say next to nothing on some coefficient: "
             "given the features, the treatment hardly varies there or the outcome is all but certain, so averages over "
             "all rows are not identified. Remove the features that decide either, or keep other rows with subset=."
         )
-    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
-    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
-    return Lambda(inverse, float(relative.min()), floored)

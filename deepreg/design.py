@@ -267,7 +267,7 @@ def _rebuild(trained: Design, data: Any, skipped: set[str], policy: str) -> Desi
         if policy == "raise":
             raise DataError(message + " Pass unseen='nan' to leave such rows out.")
         count = sample.dropped["unseen level"]
-        warnings.warn(f"{message} {count} row{'s are' if count > 1 else ' is'} left out.", DeepregWarning, stacklevel=3)
+        warnings.warn(f"{message} {count} row{'s are' if count > 1 else ' is'} left out.", DeepregWarning, stacklevel=5)
     for part, matrix in matrices.items():
         one = recipe.part(part)
         matrices[part] = one.scaled(finite(matrix, one.spec.column_names, f" in the {part}"))

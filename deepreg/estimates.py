@@ -71,10 +71,8 @@ class WaldTest:
     label: str = ""
 
     def __str__(self) -> str:
-        p = "<0.001" if self.pvalue < 0.001 else f"{self.pvalue:.3f}"
-        return f"Wald test: chi2({self.df}) = {self.statistic:.3f}, p = {p}" + (
-            f"  [{self.label}]" if self.label else ""
-        )
+        p = "< 0.001" if self.pvalue < 0.001 else f"= {self.pvalue:.3f}"
+        return f"Wald test: chi2({self.df}) = {self.statistic:.3f}, p {p}" + (f"  [{self.label}]" if self.label else "")
 
 
 @dataclass(frozen=True)
@@ -92,6 +90,7 @@ class Estimates:
     plug_in: np.ndarray | None = None  # (q,) the same averages without the correction
     null: np.ndarray | None = None  # (q,) hypothesised values, 0 unless given
     rows: pd.Index | None = None  # (n,) the caller's labels of the rows
+    groupable: bool = True  # whether a mean of psi over some rows is the value for those rows
 
     @cached_property
     def value(self) -> np.ndarray:
@@ -217,11 +216,17 @@ class Estimates:
                 )
             jacobian = torch.autograd.functional.jacobian(fn, mean)
             layers.append(fn(mean) + (layer - mean) @ jacobian.T)
-        return replace(self, names=names, psi=torch.stack(layers), plug_in=None, null=None)
+        return replace(self, names=names, psi=torch.stack(layers), plug_in=None, null=None, groupable=False)
 
     def linear(self, matrix: np.ndarray, null: np.ndarray, names: Sequence[str]) -> "Estimates":
         """matrix @ value, to be compared with `null`; (r, q) and (r,)."""
         turn = torch.as_tensor(np.atleast_2d(matrix), dtype=self.psi.dtype, device=self.psi.device)
+        rows = len(np.atleast_1d(null))
+        if turn.shape != (rows, len(self.names)) or len(names) != rows:
+            raise OptionError(
+                f"matrix has shape {tuple(turn.shape)}, null {rows} values and names {len(names)}; give a "
+                f"column for each of the {len(self.names)} estimates, and to null and names one entry for each row."
+            )
         return replace(self, names=tuple(names), psi=self.psi @ turn.T, plug_in=None, null=np.atleast_1d(null))
 
     def select(self, names: Sequence[str]) -> "Estimates":
@@ -253,8 +258,14 @@ class Estimates:
         """Averages within groups of rows, known before the outcome (group average effects), with their errors.
 
         `groups` has one label for each row used, in order; a Series is matched by its index with the rows of the data.
-        Returns one row per group and estimate.
+        Returns one row per group and estimate. Raises OptionError for estimates that are no averages over all rows
+        (ATT, functions of estimates, the variance of a fixed sample, constant coefficients).
         """
+        if not self.groupable:
+            raise OptionError(
+                f"{', '.join(self.names)}: by() needs averages over all rows of a fit with features, such as "
+                "estimate('ate') or estimate('coefficient') with sample='population'."
+            )
         if isinstance(groups, pd.Series) and self.rows is not None and not groups.index.equals(self.rows):
             if not groups.index.is_unique or not self.rows.isin(groups.index).all():
                 raise OptionError(

@@ -54,7 +54,7 @@ class Scores:
         row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
         if self.constant:
             gradient = (at.gradient * (w * row_weight)[:, None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
-        elif target.observed:
+        elif target.observed(self.design):
             gradient = self._given_x(target)
         else:
             gradient = at.gradient

@@ -5,7 +5,7 @@ is location plus scale times an empirical standardised residual, given x and the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -89,6 +89,7 @@ class FittedLaw:
     shape: Tensor  # (S, V) standardised residuals that stand for their joint law
     mass: Tensor  # (S,) their weights
     floor: Tensor  # (C,) least probability of each class
+    support: Tensor | None = None  # (2, V) observed least and greatest values, where nodes must not leave them
 
     @property
     def everywhere(self) -> bool:
@@ -128,6 +129,8 @@ class FittedLaw:
             return probability, None
         mean, scale = self.location_scale(x)
         value = mean[..., None, :] + scale[..., None, :] * shape  # (G, n, C, S, V)
+        if self.support is not None:
+            value = value.clamp(self.support[0], self.support[1])
         groups = max(len(probability), len(value))
         weight = (probability[..., None] * mass).expand(groups, -1, -1, -1).flatten(2)
         return weight, value.expand(groups, -1, -1, -1, -1).flatten(2, 3)
@@ -165,6 +168,18 @@ class FittedLaw:
             value = held_out(value.expand(groups, -1, -1, -1), splits).cpu().numpy()
             values |= {name: value[..., j] for j, name in enumerate(self.continuous)}
         return Nodes(weight, values, self.design)
+
+    def within_support(self, x: Tensor, splits: Splits) -> "FittedLaw":
+        """The law with its nodes kept to the observed range where the formula has no value beyond it, as log(t) may."""
+        if not self.continuous:
+            return self
+        nodes = self.nodes(x, splits)
+        try:
+            nodes.regressors(nodes.frame())
+        except DataError:
+            t = torch.tensor(self.design.frame[list(self.continuous)].to_numpy(np.float64), device=x.device)
+            return replace(self, support=torch.stack([t.amin(0), t.amax(0)]))
+        return self
 
     def overlap(self, x: Tensor, splits: Splits) -> Overlap:
         """How much each row could have had another treatment."""
@@ -214,12 +229,12 @@ def estimate(design: Design, x: Tensor, splits: Splits, options: Options, trim: 
         moments.append(moment)
         residuals.append(((y - mean) / log_scale.exp()).flatten())
     if continuous:
-        shape, mass = representative(torch.stack(residuals, 1), options.generator)
+        shape, mass = representative(torch.stack(residuals, 1), weight.repeat(len(splits.fold)), options.generator)
     else:
         shape, mass = torch.zeros(1, 0, dtype=torch.float64, device=x.device), torch.ones_like(floor[:1])
     fitted = FittedLaw(design, cells, continuous, classifier, tuple(moments), shape, mass, floor)
     _check_overlap(fitted.overlap(x, splits), design, trim)
-    return fitted
+    return fitted.within_support(x, splits)
 
 
 def _check_overlap(overlap: Overlap, design: Design, trim: float) -> None:
@@ -253,24 +268,28 @@ def _check_variation(cells: Cells, code: Tensor, splits: Splits) -> None:
         )
 
 
-def representative(residuals: Tensor, generator: torch.Generator, draws: int = 128) -> tuple[Tensor, Tensor]:
-    """Points and weights with the law of the residuals; (N, V) -> (S, V), (S,).
+def representative(
+    residuals: Tensor, weight: Tensor, generator: torch.Generator, draws: int = 128
+) -> tuple[Tensor, Tensor]:
+    """Points and weights with the weighted law of the residuals; (N, V), (N,) -> (S, V), (S,).
 
     One variable: the 9-point Gauss rule of the empirical law, exact for polynomials up to degree 17. Several: joint
     draws, moved to the sample's mean and covariance.
     """
+    mass = weight / weight.sum()
     if residuals.shape[1] == 1:
-        return _gauss(residuals[:, 0], 9)
-    pick = torch.randperm(len(residuals), generator=generator)[:draws].to(residuals.device)
-    points = residuals[pick]
-    want, have = torch.linalg.cholesky(residuals.T.cov()), torch.linalg.cholesky(points.T.cov(correction=0))
+        return _gauss(residuals[:, 0], 9, mass)
+    pick = torch.multinomial(mass.cpu(), min(draws, len(mass)), generator=generator).to(residuals.device)
+    points, mean = residuals[pick], mass @ residuals
+    centred = residuals - mean
+    want = torch.linalg.cholesky((centred.T * mass) @ centred)
+    have = torch.linalg.cholesky(points.T.cov(correction=0))
     points = (points - points.mean(0)) @ torch.linalg.solve_triangular(have, want, upper=False, left=False).T
-    return points + residuals.mean(0), torch.full_like(points[:, 0], 1 / len(points))
+    return points + mean, torch.full_like(points[:, 0], 1 / len(points))
 
 
-def _gauss(sample: Tensor, nodes: int, mass: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _gauss(sample: Tensor, nodes: int, mass: Tensor) -> tuple[Tensor, Tensor]:
     """Gauss rule of a discrete measure by Lanczos with reorthogonalisation (Golub and Welsch 1969)."""
-    mass = torch.full_like(sample, 1 / len(sample)) if mass is None else mass
     basis, diagonal, off = [mass.sqrt() / mass.sum().sqrt()], [], []
     for _ in range(min(nodes, len(sample))):
         v = sample * basis[-1]

@@ -78,9 +78,10 @@ class Model:
         if x.shape[1] == 0:
             return self._constant(u, weight)
         strength: Any = penalty
-        if not isinstance(strength, int | float | np.number) or not strength >= 0:
+        if not isinstance(strength, int | float | np.number) or not 0 <= strength < np.inf:
             raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
-        self.structure.pooled(Units(u.y, self.structure.standardised(u.d)[0], u.mask), weight[None])  # does it exist?
+        standard = self.structure.standard(u)
+        self.structure.pooled(standard.units, weight[None])  # raises where the homogeneous fit does not exist
         generator = torch.Generator().manual_seed(seed)
         curvature = _curvature(hessian, self.assignment)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
@@ -117,12 +118,12 @@ class Model:
         Newton and the Hessian work on regressors of mean 0 and unit variance: theta = turn @ theta there.
         """
         family, n = self.structure.family, len(u.y)
-        d, turn = self.structure.standardised(u.d)
-        y, shift, scale = family.standardise(u) if self.structure.movable else (u.y, 0.0, 1.0)
-        within = self.structure.pooled(Units(y, d, u.mask), weight[None]).theta
+        standard = self.structure.standard(u)
+        turn = standard.turn
+        within = self.structure.pooled(standard.units, weight[None]).theta
         if self.structure.intercept is not None and self.structure.movable:
-            within = family.unstandardise(within.clone(), shift, scale, self.structure.intercept)
-        hessian = family.derivatives(Units(u.y, d, u.mask), within[:, None, :].expand(1, n, -1))[1]
+            within = family.unstandardise(within.clone(), standard.shift, standard.scale, self.structure.intercept)
+        hessian = family.derivatives(standard.units._replace(y=u.y), within[:, None, :].expand(1, n, -1))[1]
         mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
         unit = mean.diagonal(dim1=1, dim2=2).rsqrt()
         inverse = torch.linalg.inv(mean * unit[:, :, None] * unit[:, None, :]) * unit[:, :, None] * unit[:, None, :]

@@ -54,10 +54,8 @@ class MLP:
     skip: bool = True
 
     def __post_init__(self) -> None:
-        if any(not isinstance(h, int) or h < 1 for h in self.hidden):
-            raise OptionError(
-                f"MLP(hidden={self.hidden!r}): every width must be a whole number above 0, e.g. (20, 20)."
-            )
+        if not isinstance(self.hidden, tuple) or any(not isinstance(h, int) or h < 1 for h in self.hidden):
+            raise OptionError(f"MLP(hidden={self.hidden!r}): give a tuple of whole numbers above 0, e.g. (20, 20).")
         if self.activation not in ACTIVATIONS:
             raise OptionError(f"MLP(activation={self.activation!r}): allowed are {', '.join(ACTIVATIONS)}.")
         if not self.hidden and not self.skip:

@@ -107,7 +107,11 @@ class Results:
         parts = [self.scores.psi(t, sample) for t in chosen]
         psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
         rows = self.design.index[self.design.rows]
-        return Estimates(names, psi, self.sampling, plug_in.median(0).values.cpu().numpy(), rows=rows)
+        whole = all(t.weight(self.design, self.design.frame) is None for t in chosen)
+        groupable = whole and sample == "population" and not self.scores.constant
+        return Estimates(
+            names, psi, self.sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable
+        )
 
     def ate(self, sample: str = "population") -> Estimates:
         """Average treatment effects of every discrete treatment, each level against the first."""
@@ -124,7 +128,7 @@ class Results:
         """The effects a summary shows: ATE, and AME where the coefficient does not already say it."""
         shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
         if self.scores.nodes is None and not self.scores.constant:
-            shown = [t for t in shown if not t.observed]
+            shown = [t for t in shown if not t.observed(self.design)]
         return self.estimate(*shown) if shown else None
 
     def _is_coefficient(self, name: str) -> bool:

@@ -106,5 +106,24 @@ def make(
     kept = fold[group_repeat] == ((group_fold + 1) % folds)[:, None] if spare else torch.zeros(1, n, dtype=torch.bool)
     kept = kept.expand(repeats * folds, n)
     usable = ~out & ~kept[own]
-    turn = inner[repeat] == member[:, None]
-    return Splits(train=usable & ~turn, valid=usable & turn, fold=fold, owner=own, spare=kept, slices=turn)
+    if count == n:
+        turn = inner[repeat] == member[:, None]
+    else:  # slices of whole clusters, drawn within each part of each group, or a slice could lie in the held-out fold
+        held = fold[group_repeat] == group_fold[:, None]
+        turn = torch.zeros_like(usable)
+        for part in (~held & ~kept, kept):
+            for group in range(len(part)):
+                rows = part[group].nonzero()[:, 0]
+                if len(rows):
+                    own_blocks = torch.unique(blocks[rows], return_inverse=True)[1]
+                    pieces = min(slices, int(own_blocks.max()) + 1)
+                    drawn = allocate(own_blocks, pieces, generator)
+                    mine = (own == group).nonzero()[:, 0]
+                    turn[mine[:, None], rows] = drawn == (member[mine] % pieces)[:, None]
+    made = Splits(train=usable & ~turn, valid=usable & turn, fold=fold, owner=own, spare=kept, slices=turn)
+    if not bool((made.train.any(1) & made.valid.any(1)).all()):
+        raise DataError(
+            f"{count} {'rows' if count == n else 'clusters'} are too few for {folds} folds with {members} members: "
+            "some network would have nothing to train on or to be stopped by. Use a smaller folds= or members=."
+        )
+    return made

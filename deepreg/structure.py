@@ -20,6 +20,15 @@ class Pooled(NamedTuple):
     loss: Tensor  # (G,) mean loss
 
 
+class Standard(NamedTuple):
+    """Standardised units, and the way back: theta = turn @ theta' once the family has undone the outcome's."""
+
+    units: Units
+    turn: Tensor  # (P, P)
+    shift: float
+    scale: float
+
+
 @dataclass(frozen=True)
 class Structure:
     """A family and the structural terms its coefficients belong to."""
@@ -42,23 +51,22 @@ class Structure:
         """Whether the origin of d is free: an index with an intercept, which absorbs any function of x."""
         return self.intercept is not None and self.family.indexed
 
-    def standardised(self, d: Tensor) -> tuple[Tensor, Tensor]:
-        """Regressors of mean 0 and unit variance where the origin is free, and the way back for theta.
+    def standard(self, u: Units) -> "Standard":
+        """The units in coordinates in which neither origin nor unit of the outcome and the regressors matters.
 
-        d (n, K) -> d' (n, K), turn (P, P) with theta = turn @ theta': computed by subtraction, so that a regressor far
-        from 0 keeps its digits.
+        Computed by subtraction, so that a variable far from 0 keeps its digits; unchanged where the origin is not free.
         """
-        size = len(self.names)
-        turn = torch.eye(size, dtype=d.dtype, device=d.device)
+        turn = torch.eye(len(self.names), dtype=u.d.dtype, device=u.d.device)
         if self.intercept is None or not self.movable:
-            return d, turn
-        mean, scale = d.mean(0), d.std(0, correction=0)
+            return Standard(u, turn, 0.0, 1.0)
+        y, shift, unit = self.family.standardise(u)
+        mean, scale = u.d.mean(0), u.d.std(0, correction=0)
         mean[self.intercept], scale[self.intercept] = 0.0, 1.0
         scale = torch.where(scale > 0, scale, 1.0)
-        k = d.shape[1]
+        k = u.d.shape[1]
         turn[:k, :k] /= scale[:, None]
         turn[self.intercept, :k] -= mean / scale
-        return (d - mean) / scale, turn
+        return Standard(Units(y, (u.d - mean) / scale, u.mask), turn, shift, unit)
 
     def pooled(self, u: Units, weight: Tensor) -> Pooled:
         """Newton's method for constant theta; weight is (G, n), and u.d may be (n, K) or (G, n, K).
@@ -79,6 +87,8 @@ class Structure:
             gradient, hessian = _derivatives(objective, theta)
             scale = hessian.diagonal(dim1=1, dim2=2).abs().clamp_min(1e-300).rsqrt()  # unit diagonal: free of units
             scaled = hessian * scale[:, :, None] * scale[:, None, :]
+            if not bool(scaled.isfinite().all()):
+                break
             eigenvalues, vectors = torch.linalg.eigh(scaled)
             if bool((eigenvalues[:, -1] < 1e-12).any()):
                 break

@@ -33,6 +33,7 @@ def summarise(
         ("No. Observations:", f"{len(design.frame):,}"),
         ("Dropped rows:", f"{dropped:,}" + (f" ({causes})" if causes else "")),
         ("Covariance:", describe_covariance(design, sampling, facts.constant)),
+        *((("Weights:", design.recipe.weights),) if design.recipe.weights else ()),
         *facts.header,
     )
     tables = [
@@ -54,7 +55,7 @@ def summarise(
 
 def describe_covariance(design: Design, sampling: Sampling, constant: bool) -> str:
     if sampling.kind != "cluster":
-        return sampling.kind if constant else "robust"
+        return "robust" if sampling.kind == "HC1" and not constant else sampling.kind
     ways = " and ".join(
         f"{name} ({int(design.cluster[:, j].max()) + 1:,})" for j, name in enumerate(design.cluster_names)
     )

@@ -112,7 +112,7 @@ def fit(
         return lambda out: family.loss(units, origin + out @ rotation) / scale
 
     problem = Problem(network, x.float(), at, weight.float())
-    initial = network.init(len(splits.owner), options.generator).to(x.device)
+    initial = network.init(len(splits.owner), options.generator).to(x.device, torch.float32)
     weights, history = options.trainer.fit(
         problem, initial, splits.train, splits.valid, options.penalty,
         generator=options.generator, progress=options.progress,

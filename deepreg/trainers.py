@@ -1,9 +1,9 @@
 """Minimisers of many networks at once: full-batch L-BFGS, and AdamW on minibatches, with early stopping for each."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 class History(NamedTuple):
     """How the replicates went: one column each."""
 
-    train: Tensor  # (steps, M) loss on the training rows; NaN after a replicate has stopped
+    train: Tensor  # (steps, M) loss on the training rows; NaN once a replicate has left the batch
     valid: Tensor  # (steps, M) loss on the validation rows
     best: Tensor  # (M,) step whose weights were kept
     limited: Tensor  # (M,) bool: the limit on steps came before early stopping
@@ -115,10 +115,11 @@ class _Best:
         return step - self.step[who]
 
 
-def _positive(owner: str, **values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise OptionError(f"{owner}({name}={value!r}): give a number above 0.")
+def _positive(owner: str, whole: Mapping[str, Any], real: Mapping[str, Any]) -> None:
+    for name, value in (*whole.items(), *real.items()):
+        kind, words = (int, "a whole number") if name in whole else (int | float, "a number")
+        if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
+            raise OptionError(f"{owner}({name}={value!r}): give {words} above 0.")
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,11 @@ class LBFGS:
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        _positive("LBFGS", steps=self.steps, patience=self.patience, history=self.history, tolerance=self.tolerance)
+        _positive(
+            "LBFGS",
+            {"steps": self.steps, "patience": self.patience, "history": self.history},
+            {"tolerance": self.tolerance},
+        )
 
     def fit(
         self, problem: Problem, weights: Tensor, train: Tensor, valid: Tensor, penalty: float, *,
@@ -245,7 +250,11 @@ class AdamW:
 
     def __post_init__(self) -> None:
         batch = 1 if self.batch is None else self.batch
-        _positive("AdamW", epochs=self.epochs, batch=batch, rate=self.rate, patience=self.patience)
+        _positive(
+            "AdamW",
+            {"epochs": self.epochs, "batch": batch, "patience": self.patience},
+            {"rate": self.rate, "tolerance": self.tolerance},
+        )
 
     def fit(
         self, problem: Problem, weights: Tensor, train: Tensor, valid: Tensor, penalty: float, *,
@@ -282,4 +291,4 @@ class AdamW:
                 (w.grad,) = torch.autograd.grad(value.sum(), w)
                 optimiser.step()
                 cycle.step()
-        return best.weights, History(torch.stack(losses), torch.stack(checks), best.step, ~stopped)
+        return best.weights, History(torch.stack(losses), torch.stack(checks), best.step, best.step == self.epochs)

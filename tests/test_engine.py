@@ -180,6 +180,19 @@ def test_folds_are_even_within_strata_and_never_cut_a_cluster():
         assert all(len(valid[mine].unique()) == 1 for valid in splits.valid)
 
 
+@pytest.mark.parametrize(("clusters", "folds", "members"), [(4, 2, 1), (6, 2, 4), (10, 5, 4)])
+def test_few_clusters_leave_no_network_without_rows(clusters, folds, members):
+    for seed in range(10):
+        cluster = torch.arange(300) % clusters
+        splits = cross_fitting.make(
+            300, folds=folds, members=members, repeats=1, generator=generator(seed), cluster=cluster
+        )
+        assert splits.train.any(1).all() and splits.valid.any(1).all()
+        assert not (splits.train & splits.valid).any()
+        held = splits.fold[0][None] == splits.owner[:, None]
+        assert torch.equal(splits.train | splits.valid, ~held)
+
+
 def test_the_spare_fold_of_a_three_way_split_is_neither_trained_on_nor_judged():
     splits = cross_fitting.make(100, folds=4, members=2, repeats=1, generator=generator(), spare=True)
     for m, group in enumerate(splits.owner.tolist()):
@@ -203,8 +216,19 @@ def test_impossible_splits_say_what_to_give(change, words):
         cross_fitting.make(100, **({"folds": 5, "members": 2, "repeats": 1, "generator": generator()} | change))
 
 
-@pytest.mark.parametrize("make", [lambda: MLP(hidden=(0,)), lambda: MLP(activation="sine"), lambda: MLP((), skip=False),
-                                  lambda: LBFGS(steps=0), lambda: AdamW(rate=-1.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MLP(hidden=(0,)),
+        lambda: MLP(hidden=20),
+        lambda: MLP(activation="sine"),
+        lambda: MLP((), skip=False),
+        lambda: LBFGS(steps=0),
+        lambda: LBFGS(steps=10.5),
+        lambda: AdamW(rate=-1.0),
+        lambda: AdamW(epochs="a"),
+    ],
+)
 def test_impossible_options_are_refused(make):
     with pytest.raises(OptionError):
         make()

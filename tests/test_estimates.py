@@ -177,7 +177,7 @@ def test_wald_by_hand() -> None:
     np.testing.assert_allclose([test.statistic, test.pvalue], [statistic, stats.chi2.sf(statistic, 3)], rtol=1e-9)
     assert (test.df, test.label) == (3, "all")
     assert str(WaldTest(12.3456, 2, 0.0021, "a")) == "Wald test: chi2(2) = 12.346, p = 0.002  [a]"
-    assert str(WaldTest(99.0, 1, 1e-9)) == "Wald test: chi2(1) = 99.000, p = <0.001"
+    assert str(WaldTest(99.0, 1, 1e-9)) == "Wald test: chi2(1) = 99.000, p < 0.001"
 
 
 def test_wald_is_free_of_units() -> None:

@@ -73,6 +73,69 @@ CASES = [
 ]
 
 
+def test_an_effect_that_another_regressor_moves_is_averaged_over_its_law():
+    """The ATE of t in `y ~ t * q | x` depends on q as observed: an error in theta must still be of second order."""
+    rng = np.random.default_rng(4)
+    x = np.repeat(rng.normal(size=150), 4)
+    t, q = np.tile([0.0, 0.0, 1.0, 1.0], 150), np.tile([0.0, 1.0, 0.0, 1.0], 150)
+    e, r = sigmoid(0.5 * x), sigmoid(-0.7 * x)
+    p = np.where(t == 1, e, 1 - e) * np.where(q == 1, r, 1 - r)
+    theta = np.stack([0.2 * x, 0.5 + 0.3 * x, 0.4 - 0.2 * x, np.cos(x)], 1)
+    d = np.stack([np.ones_like(t), t, q, t * q], 1)
+    frame = pd.DataFrame({"x": x, "t": t, "q": q, "w": p, "y": (d * theta).sum(1)})
+    design = build("y ~ t * q | x", frame, weights="w")
+    structure = Structure(get("linear"), design.terms)
+    values = {name: np.tile(np.array(v), (1, 600, 1)) for name, v in (("t", [0, 0, 1, 1.0]), ("q", [0, 1, 0, 1.0]))}
+    weight = torch.tensor(p.reshape(150, 4)).repeat_interleave(4, 0)[None]
+    nodes, at = Nodes(weight, values, design), torch.tensor(theta)[None]
+    moved = at + 0.02 * torch.tensor(np.stack([1 + np.cos(x), 0.5 * x, 0.3 + 0 * x, 0.6 - 0.5 * x], 1))
+    truth, plain = mean_psi(design, structure, at, nodes, targets.ATE("t"))
+    assert truth == pytest.approx(plain, abs=1e-10)
+    estimate, plug_in = mean_psi(design, structure, moved, nodes, targets.ATE("t"))
+    assert abs(plug_in - truth) > 1e-3 and abs(estimate - truth) < 0.02 * abs(plug_in - truth)
+
+
+def test_sampling_weights_enter_the_law_of_a_continuous_treatment():
+    rng = np.random.default_rng(0)
+    x, e = rng.normal(size=(2, 3000))
+    frame = pd.DataFrame({"x": x, "t": x + e, "w": np.exp(0.7 * e), "y": rng.normal(size=3000)})
+    res = deepreg.structural("y ~ t | x", frame, weights="w").fit(**QUICK)
+    nodes = res.scores.nodes
+    mean = (nodes.weight[0] * torch.tensor(np.asarray(nodes.values["t"][0]))).sum(1).numpy()
+    assert np.average(mean - x, weights=frame.w) == pytest.approx(0.7, abs=0.1)
+
+
+def test_the_gaussian_family_may_regress_its_information():
+    rng = np.random.default_rng(0)
+    x, e = rng.normal(size=(2, 900))
+    t = rng.integers(0, 2, 900)
+    frame = pd.DataFrame({"x": x, "t": t, "y": x + t * (1 + x) + np.exp(0.2 * x) * e})
+    res = deepreg.structural("y ~ t | x", frame, "gaussian").fit(
+        folds=3, members=1, rng=0, progress=False, hessian="regressed"
+    )
+    assert (np.abs(res.params - [0, 1, 0]) < 4 * res.bse).all() and (res.bse < 0.2).all()
+
+
+@pytest.mark.parametrize("ask", ["att", "fixed", "map"])
+def test_groups_of_what_is_no_average_over_rows_are_refused(ask):
+    sim = deepreg.simulate.tutorial(300, rng=2)
+    res = deepreg.structural("y ~ treatment | x0", sim.frame).fit(**QUICK)
+    found = {
+        "att": lambda: res.estimate("att"),
+        "fixed": lambda: res.estimate("ate", sample="fixed"),
+        "map": lambda: res.ate().map(lambda v: v**2, ["squared"]),
+    }[ask]()
+    with pytest.raises(OptionError, match="averages over all rows"):
+        found.by(sim.frame.x0 > 0)
+
+
+def test_the_plug_in_of_two_repeats_is_their_midpoint():
+    sim = deepreg.simulate.tutorial(300, rng=2)
+    res = deepreg.structural("y ~ treatment | x0", sim.frame).fit(**QUICK, repeats=2)
+    each = res.scores.psi(targets.Coefficient("treatment"))[1]
+    assert res.estimate(targets.Coefficient("treatment")).plug_in[0] == pytest.approx(float(each.mean()))
+
+
 @pytest.mark.parametrize(("family", "kind", "target"), CASES)
 def test_an_error_in_theta_that_depends_on_x_moves_psi_only_in_second_order(family, kind, target):
     design, structure, theta, nodes = exact(family, kind)
@@ -215,6 +278,8 @@ def test_a_known_continuous_law_has_its_mean_and_variance_exactly():
     [
         (lambda: KnownLaw(), "probability="),
         (lambda: KnownLaw(mean=1.0), "mean=1.0"),
+        (lambda: KnownLaw(probability=1.2), "between 0 and 1"),
+        (lambda: EstimatedLaw(trim="a"), "trim='a'"),
         (lambda: KnownLaw(probability=0.5, mean=1.0, sd=1.0), "either"),
         (lambda: EstimatedLaw(trim=0.7), "trim=0.7"),
         (lambda: deepreg.Regressed(floor=-1), "floor=-1"),
@@ -228,7 +293,7 @@ def test_laws_that_make_no_sense_are_refused(law, words):
 @pytest.mark.parametrize(
     ("law", "error", "words"),
     [
-        (KnownLaw(probability=1.2), DataError, "outside"),
+        (KnownLaw(probability={0: 0.6, 1: 0.6}), DataError, "outside"),
         (KnownLaw(probability="nowhere"), DataError, "nowhere"),
         (KnownLaw(probability={0: 0.5}), OptionError, "levels"),
         (KnownLaw(mean=0.0, sd=1.0), OptionError, "continuous"),
@@ -255,7 +320,7 @@ def test_the_regressed_hessian_approaches_the_integrated_one_and_refuses_observe
 
 def test_gauss_nodes_of_a_sample_have_its_moments():
     sample = torch.randn(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64).exp()
-    points, mass = treatment_law.representative(sample[:, None], torch.Generator())
+    points, mass = treatment_law.representative(sample[:, None], torch.ones(500).double(), torch.Generator())
     for power in range(1, 10):
         assert float(mass @ points[:, 0] ** power) == pytest.approx(float((sample**power).mean()), rel=1e-8)
 
@@ -263,10 +328,10 @@ def test_gauss_nodes_of_a_sample_have_its_moments():
 def test_joint_nodes_of_several_residuals_have_their_mean_and_covariance():
     g = torch.Generator().manual_seed(0)
     sample = torch.randn(400, 2, generator=g, dtype=torch.float64) @ torch.tensor([[1.0, 0.5], [0.0, 1.0]]).double()
-    points, mass = treatment_law.representative(sample, g)
+    points, mass = treatment_law.representative(sample, torch.ones(400).double(), g)
     torch.testing.assert_close(mass @ points, sample.mean(0))
     centred = points - mass @ points
-    torch.testing.assert_close((centred.T * mass) @ centred, sample.T.cov())
+    torch.testing.assert_close((centred.T * mass) @ centred, sample.T.cov(correction=0))
 
 
 def test_flooring_happens_in_units_that_do_not_depend_on_the_data_and_is_counted():
@@ -324,3 +389,14 @@ def test_fitting_several_treatments_and_interactions_estimates_each_contrast():
     assert found.names == ("ATE arm: b vs a", "ATE arm: c vs a", "AME dose")
     assert (np.abs(found.value - [1.0, 2.0, 0.5]) < 4 * found.std_error).all()
     assert (found.std_error < 0.12).all()
+
+
+def test_a_term_without_a_value_beyond_the_observed_treatment_is_integrated_within_it():
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=800), rng.uniform(0.05, 9, 800)
+    frame = pd.DataFrame({"x": x, "t": t, "y": np.log(t) * (1 + x) + rng.normal(size=800)})
+    res = deepreg.structural("y ~ np.log(t) | x", frame).fit(**QUICK)
+    logged = deepreg.structural("y ~ lt | x", frame.assign(lt=np.log(t))).fit(**QUICK)
+    assert res.params.iloc[1] == pytest.approx(logged.params.iloc[1], abs=1.0 * logged.bse.iloc[1])
+    assert res.scores.nodes.values["t"].min() >= t.min()
+    assert np.isfinite(res.estimate("ame").value).all()

@@ -195,6 +195,8 @@ def test_wrap_breaks_at_spaces_then_punctuation_then_anywhere(text, width, lines
         (0.000312345, "estimate", "0.0003123"),
         (-0.0000123456, "estimate", "-1.235e-05"),
         (-0.00041234, "interval", "-0.000412"),
+        (0.00110, "estimate", "0.0011"),  # and its interval must not exclude it:
+        (0.00119, "interval", "0.00119"),
         (5.8251, "interval", "5.825"),
         (-0.0001, "statistic", "0.000"),
         (-2.3519, "statistic", "-2.352"),

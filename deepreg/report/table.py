@@ -20,7 +20,7 @@ def _adaptive(decimals: int) -> Callable[[float], str]:
     """So many decimals, and so many significant digits where decimals would show zeros or a flood of digits."""
 
     def write(x: float) -> str:
-        return f"{x:.{decimals}f}" if x == 0 or 1e-3 <= abs(x) < 1e4 else f"{x:.{decimals}g}"
+        return f"{x:.{decimals}f}" if x == 0 or 1e-2 <= abs(x) < 1e4 else f"{x:.{decimals}g}"
 
     return write
 

@@ -35,6 +35,11 @@ def some_variable(label: str, design: Design) -> tuple[Variable, ...]:
     return design.variables
 
 
+def _shown(level: object) -> str:
+    """A level without the decimals of a whole number."""
+    return f"{level:.0f}" if isinstance(level, float) and level.is_integer() else str(level)
+
+
 @dataclass(frozen=True)
 class Coefficient(Target):
     """E[theta_j(x)]: the average of a regression coefficient over the features; all of them without a name.
@@ -85,6 +90,9 @@ class ATE(Target):
             )
         return found
 
+    def observed(self, design: Design) -> bool:
+        return len(design.variables) > 1  # the others stay as they are
+
     def pairs(self, design: Design) -> list[tuple[object, object]]:
         """(hi, lo) of each value."""
         v = variable(self.symbol, self.name, design)
@@ -104,7 +112,7 @@ class ATE(Target):
         return [(level, v.levels[0]) for level in v.levels[1:]]
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        return tuple(f"{self.symbol} {self.name}: {hi} vs {lo}" for hi, lo in self.pairs(design))
+        return tuple(f"{self.symbol} {self.name}: {_shown(hi)} vs {_shown(lo)}" for hi, lo in self.pairs(design))
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for pair in self.pairs(design) for value in pair)
@@ -120,8 +128,10 @@ class ATT(ATE):
 
     label: ClassVar[str] = "att"
     symbol: ClassVar[str] = "ATT"
-    observed: ClassVar[bool] = True
     among: ClassVar[int] = 0  # which of (hi, lo) the population is observed at
+
+    def observed(self, design: Design) -> bool:
+        return True
 
     def pairs(self, design: Design) -> list[tuple[object, object]]:
         pairs = super().pairs(design)

@@ -23,12 +23,15 @@ class Target:
     """
 
     label: ClassVar[str]
-    observed: ClassVar[bool] = False  # whether h or the weight depends on the observed structural variables
 
     @classmethod
     def defaults(cls, design: Design) -> "tuple[Target, ...]":
         """What the bare name of the target stands for in this model."""
         return (cls(),)
+
+    def observed(self, design: Design) -> bool:
+        """Whether h or the weight depends on structural variables as observed: psi then needs E[w H_theta | x]."""
+        return False
 
     def bind(self, design: Design) -> "Target":
         """The target with whatever it takes from the data filled in."""

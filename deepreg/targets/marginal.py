@@ -31,7 +31,6 @@ class AME(Target):
     at: float | None = None
     step: float | None = None  # of the central difference; 1e-4 standard deviations of t unless given
     label: ClassVar[str] = "ame"
-    observed: ClassVar[bool] = True
 
     @classmethod
     def defaults(cls, design: Design) -> tuple[Target, ...]:
@@ -39,7 +38,8 @@ class AME(Target):
         if not found:
             raise OptionError(
                 f"AME needs a continuous treatment, but {', '.join(v.name for v in design.variables)} has levels: "
-                "estimate('ate') gives the average effect of a change in level."
+                "estimate('ate') gives the average effect of a change in level, and targets.AME('name') the derivative "
+                "in a numeric one."
             )
         return found
 
@@ -57,6 +57,9 @@ class AME(Target):
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
         name = self._check(design)
         return (f"AME {name}" if self.at is None else f"AME {name} at {self.at:g}",)
+
+    def observed(self, design: Design) -> bool:
+        return self.at is None or len(design.variables) > 1
 
     def bind(self, design: Design) -> "AME":
         spread = float(design.frame[self._check(design)].std())
