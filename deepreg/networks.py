@@ -202,7 +202,7 @@ class Replicated:
     def build(self, inputs: int, outputs: int) -> "StackedModule":
         # make() draws its own initial values; a local copy of the generator keeps the caller's stream untouched
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             module = self.make(inputs, outputs)
         for layer in module.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
@@ -231,7 +231,7 @@ class StackedModule:
         with torch.random.fork_rng(devices=[]):
             rows = []
             for seed in seeds.tolist():
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)
                 fresh = self.config.make(self.inputs, self.outputs)
                 rows.append(torch.cat([v.detach().flatten() for v in fresh.parameters()]))
         return torch.stack(rows)

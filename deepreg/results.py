@@ -114,7 +114,7 @@ class Results:
         )
 
     def ate(self, sample: str = "population") -> Estimates:
-        """Average treatment effects of every discrete treatment, each level against the first."""
+        """Average treatment effects of every discrete treatment, each level against its base level."""
         return self.estimate("ate", sample=sample)
 
     def _effects(self) -> tuple[ATE | AME, ...]:
@@ -167,7 +167,7 @@ class Results:
         return self.averages.linear(matrix, value, labels).wald(shown)
 
     def vcov(self, kind: str) -> "Results":
-        """A new result with another covariance: "robust", "HC0", "HC1" or "cluster"."""
+        """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters given."""
         return replace(self, sampling=replace(self.sampling, kind=covariance_kind(kind, self.design)))
 
     # per row --------------------------------------------------------------------------------------------------------

@@ -400,3 +400,13 @@ def test_a_term_without_a_value_beyond_the_observed_treatment_is_integrated_with
     assert res.params.iloc[1] == pytest.approx(logged.params.iloc[1], abs=1.0 * logged.bse.iloc[1])
     assert res.scores.nodes.values["t"].min() >= t.min()
     assert np.isfinite(res.estimate("ame").value).all()
+
+
+def test_effects_are_measured_against_the_base_level_of_the_regression():
+    rng = np.random.default_rng(0)
+    arm = rng.choice(["a", "b", "c"], size=300)
+    frame = pd.DataFrame({"arm": arm, "y": (arm == "b") * 1.0 + (arm == "c") * 3.0 + rng.normal(size=300)})
+    res = deepreg.structural("y ~ C(arm, Treatment('b'))", frame).fit()
+    assert res.ate().names == ("ATE arm: a vs b", "ATE arm: c vs b")
+    np.testing.assert_allclose(res.ate().value, res.params.iloc[1:])
+    assert deepreg.structural("y ~ arm", frame).fit().ate().names == ("ATE arm: b vs a", "ATE arm: c vs a")

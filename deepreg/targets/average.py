@@ -1,5 +1,6 @@
 """Averages over the population: coefficients, and effects of moving a treatment between levels."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,6 +36,17 @@ def some_variable(label: str, design: Design) -> tuple[Variable, ...]:
     return design.variables
 
 
+def _base(v: Variable, terms: tuple[str, ...]) -> object:
+    """The level that the regression measures the others against: the one without a column; else the first."""
+    word = rf"(?<!\w){re.escape(v.name)}(?!\w)[^:]*"
+    bare = [
+        level
+        for level in v.levels
+        if not any(re.fullmatch(rf".*{word}\[(T\.)?{re.escape(str(level))}\]", term) for term in terms)
+    ]
+    return bare[0] if len(bare) == 1 else v.levels[0]
+
+
 def _shown(level: object) -> str:
     """A level without the decimals of a whole number."""
     return f"{level:.0f}" if isinstance(level, float) and level.is_integer() else str(level)
@@ -63,7 +75,8 @@ class Coefficient(Target):
 
 @dataclass(frozen=True)
 class ATE(Target):
-    """E[mean(t = hi) - mean(t = lo)]; without hi and lo, every level against the first. Outcome units.
+    """E[mean(t = hi) - mean(t = lo)]; without hi and lo, every level against the base level
+    of the regression. Outcome units.
 
     A numeric treatment that is not discrete has no two natural levels: name them, or ask for its AME.
     Raises DataError with what to type where the levels are missing.
@@ -109,7 +122,8 @@ class ATE(Target):
                 f"{self.symbol}({self.name!r}) needs two values, but {self.name!r} is continuous. "
                 f"Name them: {self.symbol}({self.name!r}, hi=..., lo=...), or use AME({self.name!r})."
             )
-        return [(level, v.levels[0]) for level in v.levels[1:]]
+        base = _base(v, design.terms)
+        return [(level, base) for level in v.levels if level != base]
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
         return tuple(f"{self.symbol} {self.name}: {_shown(hi)} vs {_shown(lo)}" for hi, lo in self.pairs(design))
