@@ -167,7 +167,7 @@ class Results:
         return self.averages.linear(matrix, value, labels).wald(shown)
 
     def vcov(self, kind: str) -> "Results":
-        """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters given."""
+        """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters."""
         return replace(self, sampling=replace(self.sampling, kind=covariance_kind(kind, self.design)))
 
     # per row --------------------------------------------------------------------------------------------------------
