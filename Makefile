@@ -8,7 +8,7 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constrain
 # One thread per process: results repeat, and parallel test workers do not compete for cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: demo test lint types docs coverage-study clean
+.PHONY: demo test lint types docs coverage-study speed clean
 
 demo: .venv/.demo-installed
 	$(PY) examples/tutoring.py
@@ -29,6 +29,10 @@ docs: .venv/.docs-installed
 coverage-study: .venv/.test-installed
 	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) -m slow || test $$? -eq 5 # 5: no test is marked slow
 	$(ONE_THREAD) $(PY) benchmarks/coverage.py --draws $(DRAWS) --jobs $(JOBS)
+
+# Seconds of default fits at n = 10,000 on one core.
+speed: .venv/.demo-installed
+	$(ONE_THREAD) $(PY) benchmarks/speed.py
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache
