@@ -107,13 +107,14 @@ def test_sampling_weights_enter_the_law_of_a_continuous_treatment():
 
 def test_the_gaussian_family_may_regress_its_information():
     rng = np.random.default_rng(0)
-    x, e = rng.normal(size=(2, 900))
-    t = rng.integers(0, 2, 900)
+    x, e = rng.normal(size=(2, 600))
+    t = rng.integers(0, 2, 600)
     frame = pd.DataFrame({"x": x, "t": t, "y": x + t * (1 + x) + np.exp(0.2 * x) * e})
     res = deepreg.structural("y ~ t | x", frame, "gaussian").fit(
         folds=3, members=1, rng=0, progress=False, hessian="regressed"
     )
-    assert (np.abs(res.params - [0, 1, 0]) < 4 * res.bse).all() and (res.bse < 0.2).all()
+    assert (np.abs(res.params - [0, 1, 0]) < 4 * res.bse).all()
+    assert (res.bse < [0.1, 0.13, 0.05]).all()  # raw Hessians, which can be indefinite, give two to ten times as much
 
 
 @pytest.mark.parametrize("ask", ["att", "fixed", "map"])
