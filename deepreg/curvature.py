@@ -219,19 +219,13 @@ class Regressed:
         precision = held_out(family.mean(empty, fitted.values(x)), splits)  # (R, n, P, P)
         unit = lower[splits.held_out]  # (R, n, P, P)
         eigenvalues, vectors = torch.linalg.eigh(precision)
-        relative = 1 / eigenvalues
-        back = torch.linalg.solve_triangular(unit.mT, vectors, upper=True)
-        inverse = (back / relative.clamp_min(self.floor)[..., None, :]) @ back.mT
-        floored = (relative < self.floor).any(-1).any(0)
-        _check_floored(floored)
-        return Lambda(inverse, float(relative.min()), floored)
+        return _floored(1 / eigenvalues, vectors, unit, self.floor)
 
 
 def integrated(structure: Structure, theta: Tensor, nodes: Nodes, floor: float) -> Lambda:
     """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
-    d = nodes.regressors(nodes.frame())  # (R, n, Q, K)
-    u = Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
-    rows = theta[:, :, None, :].expand(*d.shape[:-1], theta.shape[-1])
+    u = nodes.units(nodes.frame())
+    rows = theta[:, :, None, :].expand(*u.y.shape, -1)
     value = (structure.family.information(u, rows) * nodes.weight[..., None, None]).sum(2)
     return invert(value, floor)
 
@@ -250,18 +244,21 @@ def invert(value: Tensor, floor: float) -> Lambda:
     half = torch.linalg.solve_triangular(lower, value, upper=False)
     white = torch.linalg.solve_triangular(lower, half.mT, upper=False)
     relative, vectors = torch.linalg.eigh(white)
-    floored = (relative < floor).any(-1).any(0)
-    _check_floored(floored)
-    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
-    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
-    return Lambda(inverse, float(relative.min()), floored)
+    return _floored(relative, vectors, lower, floor)
 
 
-def _check_floored(floored: Tensor) -> None:
-    """An average over rows that mostly say nothing is no estimate; (n,) bool."""
+def _floored(relative: Tensor, vectors: Tensor, lower: Tensor, floor: float) -> Lambda:
+    """Inverse of lower @ vectors @ diag(relative) @ vectors' @ lower', with `relative` raised to the floor.
+
+    Raises DataError where most rows are touched: an average over rows that mostly say nothing is no estimate.
+    """
+    floored = (relative < floor).any(-1).any(0)  # (n,)
     if float(floored.double().mean()) > 0.5:
         raise DataError(
             f"In {int(floored.sum()):,} of {len(floored):,} rows the data say next to nothing on some coefficient: "
             "given the features, the treatment hardly varies there or the outcome is all but certain, so averages over "
             "all rows are not identified. Remove the features that decide either, or keep other rows with subset=."
         )
+    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
+    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
+    return Lambda(inverse, float(relative.min()), floored)

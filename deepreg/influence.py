@@ -67,7 +67,7 @@ class Scores:
         return psi - (psi * row_weight[:, None]).sum(1, keepdim=True) + mu[:, None, :], plug_in
 
     def _evaluate(self, target: Target, frame: pd.DataFrame, u: Units, theta: Tensor) -> Evaluated:
-        scenarios = [self._units(self._edit(frame, edit), u) for edit in target.scenarios(self.design)]
+        scenarios = [self._units(frame.assign(**edit), u) for edit in target.scenarios(self.design)]
         theta = theta.detach().requires_grad_(True)
         with torch.enable_grad():
             h = target.h(self.structure, theta, u, *scenarios)
@@ -76,9 +76,6 @@ class Scores:
                 for j in range(h.shape[-1])
             ]
         return Evaluated(h.detach(), torch.stack(rows, -2))
-
-    def _edit(self, frame: pd.DataFrame, edit) -> pd.DataFrame:  # type: ignore[no-untyped-def]
-        return frame.assign(**edit)
 
     def _units(self, frame: pd.DataFrame, like: Units) -> Units:
         d = self.design.structural(frame).to(like.d)
@@ -98,9 +95,8 @@ class Scores:
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
             )
         frame = self.nodes.frame()
-        d = self.nodes.regressors(frame)  # (R, n, Q, K)
-        u = Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
-        theta = self.theta[:, :, None, :].expand(*d.shape[:-1], self.theta.shape[-1])
+        u = self.nodes.units(frame)
+        theta = self.theta[:, :, None, :].expand(*u.y.shape, -1)
         at = self._evaluate(target, frame, u, theta)
         weight = self.nodes.weight * self._weights(target, frame).reshape(self.nodes.weight.shape)
         return (at.gradient * weight[..., None, None]).sum(2)

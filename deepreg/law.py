@@ -43,6 +43,11 @@ class Nodes:
         """The structural regressors of (an edit of) frame(); (R, n, Q, K)."""
         return self.design.structural(frame).to(self.weight).unflatten(0, tuple(self.weight.shape))
 
+    def units(self, frame: pd.DataFrame) -> Units:
+        """regressors(frame) as units without an outcome; leading axes (R, n, Q)."""
+        d = self.regressors(frame)
+        return Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
+
 
 @dataclass(frozen=True)
 class Cells:
