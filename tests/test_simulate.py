@@ -21,6 +21,7 @@ FIRST_ROW = {
     "friedman": (13.5859, 3.06109, 0.279707, 0.448855, 16.6883),
     "heteroskedastic": (-0.185755, 0.780271, -0.0688558, 1.06488, 1.36497),
     "highdim": (0.22322, 1.12573, 0.560926, 0.496274, -0.985099),
+    "irm": (0, 0.643574, 0.564738, 0.495791, 2.01004),
     "linear_const": (0.339126, 1, 0.532636, 0.498934, 0.380452),
     "logit_continuous": (-0.255135, 0.39959, 0.0628651, 1, 1),
     "no_effect": (0.0696543, 0, 0.498789, 0.499999, 1.37365),
@@ -192,6 +193,16 @@ def test_the_closed_forms_by_quadrature() -> None:
     alpha, beta = 0.5 + 0.4 * x0 - x1**2 / 8, 0.4 + 0.3 * x1 - 0.2 * x2
     effect = np.einsum("ijk,i,j,k", np.exp(alpha + beta) - np.exp(alpha), w, w, w) / w.sum() ** 3
     assert simulate.poisson_confounded(n=1).truth["ate"] == pytest.approx(effect, abs=1e-9)
+
+
+def test_the_interactive_model_has_the_published_overlap() -> None:
+    """With u = pi v / sqrt(3) normal: E[1/p] = 1 + exp(Var(u)/2), and the same for 1 - p."""
+    sim = simulate.irm(n=MANY, rng=2)
+    beta, p = sim.theta["t"].to_numpy(), sim.propensity
+    assert (beta * p).mean() / p.mean() == pytest.approx(1.080, abs=0.01)  # the effect on the treated
+    efficient = (1 + 2 * (1 + np.exp(np.pi**2 / 6))) ** 0.5 / 500**0.5
+    assert efficient == pytest.approx(0.1635, abs=5e-5)
+    assert ((beta.var() + (1 / p + 1 / (1 - p)).mean()) / 500) ** 0.5 == pytest.approx(efficient, rel=0.01)
 
 
 def test_errors_name_the_argument_and_what_is_allowed() -> None:

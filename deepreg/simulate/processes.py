@@ -237,6 +237,27 @@ def friedman(n: int = 2000, rng: Seed = None) -> Simulation:
     return _assemble(x, t, _linear(rng, alpha, beta, t), (alpha, beta), law, {"ate": 3 + 2 * MEAN_SINE})
 
 
+def irm(n: int = 2000, rng: Seed = None) -> Simulation:
+    """Linear outcome, binary treatment, poor overlap: the effect is largest where the treatment is most likely.
+
+    Twenty features, X ~ N(0, S) with S_jk = .5^|j-k|, v = sum_k x_k / k^2 (k from 1) divided by its standard deviation,
+    alpha = 0, beta = .5 + v, p = sigmoid(pi v / sqrt(3)). Truth: ate = .5, exactly.
+
+    Reference: `make_irm_data` of DoubleML at its defaults, after Belloni, Chernozhukov, Fernández-Val and Hansen
+    (2017), Econometrica 85(1), 233-298.
+    """
+    rng = np.random.default_rng(rng)
+    x = rng.normal(size=(whole("n", n), 20))
+    for j in range(1, 20):
+        x[:, j] = 0.5 * x[:, j - 1] + (1 - 0.5**2) ** 0.5 * x[:, j]
+    k = np.arange(1, 21)
+    weights = 1 / k**2
+    v = x @ weights / (weights @ 0.5 ** np.abs(k[:, None] - k) @ weights) ** 0.5
+    t, law = _binary(rng, expit(np.pi * v / 3**0.5))
+    alpha, beta = np.zeros(n), 0.5 + v
+    return _assemble(x, t, _linear(rng, alpha, beta, t), (alpha, beta), law, {"ate": 0.5})
+
+
 def price(n: int = 2000, rng: Seed = None) -> Simulation:
     """Linear outcome, a continuous treatment far from zero: nothing may depend on where its origin is.
 
@@ -283,6 +304,7 @@ _PROCESSES: dict[str, Process] = {
     "friedman": friedman,
     "heteroskedastic": heteroskedastic,
     "highdim": highdim,
+    "irm": irm,
     "linear_const": linear_const,
     "logit_continuous": logit_continuous,
     "no_effect": no_effect,
