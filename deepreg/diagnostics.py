@@ -10,7 +10,7 @@ from .networks import Architecture
 from .splits import Splits
 from .structure import Structure
 from .summary import Facts
-from .trainers import History
+from .theta import Theta
 
 
 def _factors(columns: tuple[str, ...]) -> str:
@@ -18,8 +18,18 @@ def _factors(columns: tuple[str, ...]) -> str:
     return " + ".join(dict.fromkeys(re.sub(r"\[[^\[\]]*\]", "", name) for name in columns))
 
 
+def _stacked(structure: Structure, fitted: Theta) -> list[tuple[str, str]]:
+    """The weight of each learner in every column of theta, where there are few enough to read."""
+    if len(structure.names) > 6:
+        return []
+    return [
+        (name, ", ".join(f"{learner} {share[j]:.2f}" for learner, share in fitted.mix.items() if share[j] > 0.005))
+        for j, name in enumerate(structure.names)
+    ]
+
+
 def describe(
-    design: Design, structure: Structure, network: Architecture, curvature: str, rng: str, history: History,
+    design: Design, structure: Structure, network: Architecture, curvature: str, rng: str, fitted: Theta,
     splits: Splits, loss: Mapping[str, float], lam: Lambda, overlap: Overlap | None,
 ) -> Facts:  # fmt: skip
     """Facts in the order a reader asks for them: what was fitted, whether it helped, how far it can be trusted."""
@@ -27,7 +37,8 @@ def describe(
     folds, members = splits.groups // repeats, len(splits.owner) // splits.groups
     header = [
         ("Features:", _factors(design.features)),
-        ("Network:", network.describe()),
+        ("Learners:", ", ".join(fitted.mix)),
+        *((("Network:", network.describe()),) if "network" in fitted.mix else ()),
         ("Folds, members, repeats:", f"{folds} x {members} x {repeats}"),
         ("Lambda(x):", curvature),
         ("rng:", rng),
@@ -35,14 +46,19 @@ def describe(
     ]
     if design.controls:
         header.insert(1, ("Controls:", _factors(design.controls)))
-    best, limited = history.best.double(), int(history.limited.sum())
+    best = fitted.history.best.double() if fitted.history is not None else None
+    limited = int(fitted.history.limited.sum()) if fitted.history is not None else 0
     diagnostics: list[tuple[str, str | float | int]] = [
         *((f"Loss, {name}:", f"{value:.5g}") for name, value in loss.items()),
-        ("Steps, median (max):", f"{best.median():.0f} ({best.max():.0f})"),
-        ("At the step limit:", f"{limited} of {len(best)} networks"),
+        *((f"Stack, {name}:", text) for name, text in _stacked(structure, fitted) if len(fitted.mix) > 1),
         ("Smallest Lambda:", f"{lam.smallest:.3g} of mean"),
         ("Lambda floored:", f"{int(lam.floored.sum()):,} rows"),
     ]
+    if best is not None:
+        diagnostics[-2:-2] = [
+            ("Steps, median (max):", f"{best.median():.0f} ({best.max():.0f})"),
+            ("At the step limit:", f"{limited} of {len(best)} networks"),
+        ]
     notes = [
         "'|' reads 'regressors | what their coefficients vary with', not fixed effects.",
         "Averages are debiased; standard errors are those of influence functions (Farrell, Liang and Misra 2021), "

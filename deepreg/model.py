@@ -2,7 +2,9 @@
 
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,11 +23,14 @@ from .law import Cells
 from .networks import MLP, Architecture
 from .results import Results, covariance_kind, free_of_intercept
 from .splits import Splits
-from .structure import Structure, score_of
+from .structure import Standard, Structure, score_of
 from .summary import Facts
-from .theta import Options
-from .trainers import LBFGS, Trainer
+from .theta import LEARNERS, Options
+from .trainers import LBFGS, AdamW, Trainer
 from .units import Units
+
+THREADED = 20_000  # rows above which more than one thread is used
+LARGE = 5000  # rows above which minibatches, and two networks for each fold, are as accurate and cheaper
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -44,11 +49,12 @@ class Model:
         self,
         *,
         folds: int = 5,
-        members: int = 4,
+        members: int | None = None,
         repeats: int = 1,
         network: Architecture | None = None,
         trainer: Trainer | None = None,
         penalty: float = 1e-3,
+        learners: Sequence[str] | None = None,
         hessian: str | Curvature | None = None,
         device: str = "auto",
         rng: int | np.random.Generator | np.random.SeedSequence | None = None,
@@ -57,10 +63,13 @@ class Model:
         """Fit theta(x) by cross-fitting and return the results; with no features, by Newton's method.
 
         folds : parts of the sample, each judged by networks trained on the others.
-        members : networks averaged in each fold, with validation slices that rotate.
+        members : networks averaged in each fold, with validation slices that rotate; by default 4, and 2 where
+            there are more than 5,000 rows.
         repeats : independent cross-fits; estimates are medians over them.
+        learners : what theta(x) is stacked from, of "constant", "smooth" (a smooth function of every feature),
+            "additive" (those and products of two features that stand out) and "network"; by default all four.
         network : an architecture, by default MLP(hidden=(20, 20)) with a linear path.
-        trainer : LBFGS() or AdamW(); by default LBFGS().
+        trainer : LBFGS() or AdamW(); by default LBFGS(), and AdamW() where there are more than 5,000 rows.
         penalty : L2 penalty on the weights of the perceptron, at least 0.
         hessian : "estimated" (law of the treatment), "regressed", or a Curvature. Default: `assignment=` if given.
         device : "auto", "cpu", "cuda" or "cuda:1".
@@ -71,7 +80,10 @@ class Model:
         """
         seed, shown = _seed(rng)
         place = _device(device)
-        network, trainer = _part("network", network, MLP(), "build"), _part("trainer", trainer, LBFGS(), "fit")
+        large = len(self.design.frame) > LARGE
+        network = _part("network", network, MLP(), "build")
+        trainer = _part("trainer", trainer, AdamW() if large else LBFGS(), "fit")
+        members = (2 if large else 4) if members is None else members
         u = Units(*(t.to(place) for t in self.design.units))
         x = torch.cat([self.design.x, self.design.w], 1).to(place)
         weight = self.design.weight.to(place)
@@ -81,14 +93,15 @@ class Model:
         if not isinstance(strength, int | float | np.number) or not 0 <= strength < np.inf:
             raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
         standard = self.structure.standard(u)
-        self.structure.pooled(standard.units, weight[None])  # raises where the homogeneous fit does not exist
+        self.structure.pooled(standard.units, weight[None])  # raises where the fit without features does not exist
         generator = torch.Generator().manual_seed(seed)
         curvature = _curvature(hessian, self.assignment)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
-        with _Bar(progress) as bar:
-            options = Options(network, trainer, float(penalty), place, generator, bar.step)
+        with _threads(len(x)), _Bar(progress) as bar:
+            options = Options(_learners(learners), network, trainer, float(penalty), place, generator, bar.step)
             bar.stage("law of the treatment")
-            law = curvature.law(self.design, x, splits, options)
+            nuisance = replace(options, learners=LEARNERS)  # a law of t by less than all would confound
+            law = curvature.law(self.design, x, splits, nuisance)
             centre = None
             if law is not None and law.everywhere and self.structure.movable:
                 centre = law.centre(x, free_of_intercept(self.structure, x))
@@ -100,13 +113,18 @@ class Model:
             theta = surface.held_out(every, splits)
             bar.stage("Lambda(x)")
             nodes = None if law is None else law.nodes(x, splits)
-            lam = curvature.inverse(self.structure, u, x, weight, every, splits, nodes, options)
+            lam = curvature.inverse(self.structure, u, x, weight, every, splits, nodes, nuisance)
         score = score_of(self.structure.family, u, theta)
         scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
-        homogeneous = surface.held_out(fitted.values(x, centre, homogeneous=True), splits)
+        rows = (splits.train | splits.valid)[splits.first] * weight
+        constant = self._unstandardised(standard, self.structure.pooled(standard.units, rows).theta) @ standard.turn.T
+        constant = constant[:, None, :].expand(-1, len(x), -1)  # (G, n, P)
         facts = describe(
-            self.design, self.structure, options.network, curvature.label, shown, fitted.history, splits,
-            loss={"homogeneous": self._loss(u, homogeneous, weight), "theta(x)": self._loss(u, theta, weight)},
+            self.design, self.structure, options.network, curvature.label, shown, fitted, splits,
+            loss={
+                "homogeneous": self._loss(u, surface.held_out(constant, splits), weight),
+                "theta(x)": self._loss(u, theta, weight),
+            },
             lam=lam, overlap=None if law is None else law.overlap(x, splits),
         )  # fmt: skip
         kept = law if centre is not None else None
@@ -121,8 +139,7 @@ class Model:
         standard = self.structure.standard(u)
         turn = standard.turn
         within = self.structure.pooled(standard.units, weight[None]).theta
-        if self.structure.intercept is not None and self.structure.movable:
-            within = family.unstandardise(within.clone(), standard.shift, standard.scale, self.structure.intercept)
+        within = self._unstandardised(standard, within)
         hessian = family.derivatives(standard.units._replace(y=u.y), within[:, None, :].expand(1, n, -1))[1]
         mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
         unit = mean.diagonal(dim1=1, dim2=2).rsqrt()
@@ -133,6 +150,13 @@ class Model:
         scores = Scores(self.structure, self.design, u, theta, score, inverse, None, constant=True)
         facts = Facts(f"constant coefficients, {family.name}", (), (), (), True)
         return Results(self.design, self.structure, scores, self._sampling(theta.shape[-1], u.y.device), facts)
+
+    def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:
+        """Constant theta (G, P) with the outcome's standardisation undone, and not yet the regressors'."""
+        if self.structure.intercept is None or not self.structure.movable:
+            return theta
+        family = self.structure.family
+        return family.unstandardise(theta.clone(), standard.shift, standard.scale, self.structure.intercept)
 
     def _loss(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Weighted mean loss, over rows and repeats."""
@@ -150,6 +174,15 @@ class Model:
             len(self.design.frame), folds=folds, members=members, repeats=repeats, generator=generator,
             cluster=cluster, stratum=stratum, spare=spare,
         )  # fmt: skip
+
+
+def _learners(given: Any) -> tuple[str, ...]:
+    if given is None:
+        return LEARNERS
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or not set(names) <= set(LEARNERS) or len(set(names)) < len(names):
+        raise OptionError(f"learners={given!r}: give one or more of {', '.join(map(repr, LEARNERS))}, each once.")
+    return names
 
 
 def _part(name: str, value: Any, default: Any, method: str) -> Any:
@@ -195,6 +228,18 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise OptionError(f"device={name!r}: this machine has no CUDA device; use device='auto' or 'cpu'.")
     return device
+
+
+@contextmanager
+def _threads(rows: int) -> Iterator[None]:
+    """One thread for small samples, where the others wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    if rows <= THREADED:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Bar:

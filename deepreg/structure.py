@@ -47,6 +47,12 @@ class Structure:
         return self.terms.index("Intercept") if "Intercept" in self.terms else None
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """The columns of theta that controls may move: the intercept and the ancillary parameters."""
+        k = len(self.terms)
+        return tuple(j for j in range(len(self.names)) if j >= k or j == self.intercept)
+
+    @property
     def movable(self) -> bool:
         """Whether the origin of d is free: an index with an intercept, which absorbs any function of x."""
         return self.intercept is not None and self.family.indexed

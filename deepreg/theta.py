@@ -1,27 +1,35 @@
-"""theta(x): networks trained from the homogeneous fit, one group for each fold, and their values anywhere."""
+"""theta(x): smooth functions and networks, stacked column by column on held-out rows, and their values anywhere."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from . import additive
+from .additive import Additive
+from .basis import Basis
+from .coordinates import Centre, Coordinates, Standardised
 from .networks import Architecture, Network, Partitioned
 from .splits import Splits
-from .structure import Pooled, Structure
-from .trainers import History, Loss, Problem, Progress, Trainer
+from .stacking import stack
+from .structure import Structure
+from .trainers import History, Progress, Trainer
 from .units import Units
 
-Centre: TypeAlias = Tensor | None  # (G, n, K) E[d | x] of each group, None: the mean of d
 Reads: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]] | None  # columns of x that are features, and controls
+
+LEARNERS = ("constant", "smooth", "additive", "network")  # what can be stacked, from stiff to flexible
 
 _CHUNK = 65536
 
 
 @dataclass(frozen=True)
 class Options:
-    """How networks are trained: architecture, trainer, L2 penalty, device and random numbers."""
+    """How theta(x) is learned: learners, architecture, trainer, L2 penalty of networks, device and random numbers."""
 
+    learners: tuple[str, ...]
     network: Architecture
     trainer: Trainer
     penalty: float
@@ -31,26 +39,15 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Theta:
-    """Fitted functions theta(x), one for each group of the splits, in the coordinates of the caller's data.
+class Networks:
+    """The networks of all replicates; the output of a group is the mean of its members'."""
 
-    A group's theta is start + transform @ (mean of its members' outputs), for outcomes and regressors that were
-    standardised; values() maps back.
-    """
-
-    structure: Structure
     network: Network
     weights: Tensor  # (M, S) float32
     owner: Tensor  # (M,) long
-    start: Tensor  # (G, P)
-    transform: Tensor  # (G, P, P)
-    centre: Tensor  # (K,) origin of d where no law of d given x is used
-    shift: float
-    scale: float
-    history: History
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Mean output of each group's members; (n, p) -> (G, n, P) float64."""
+        """(n, p) -> (G, n, P) float64."""
         groups, parts = int(self.owner.max()) + 1, []
         x = x.to(self.weights)
         with torch.no_grad():
@@ -60,64 +57,85 @@ class Theta:
                 parts.append(total.index_add(0, self.owner, out) / self.owner.bincount()[:, None, None])
         return torch.cat(parts, 1)
 
-    def values(self, x: Tensor, centre: Centre = None, homogeneous: bool = False) -> Tensor:
-        """theta(x) of each group; (n, p) -> (G, n, P). `centre` is E[d | x] of each group where fitted with one.
 
-        With `homogeneous`, the constant theta that training started from.
+@dataclass(frozen=True)
+class Theta:
+    """Fitted functions theta(x), one for each group of the splits.
+
+    The outputs are the weighted sum of the learners', with a weight for each column; what is left to 1 is the weight
+    of the homogeneous fit.
+    """
+
+    coordinates: Coordinates
+    learners: Mapping[str, Additive | Networks]
+    mix: Mapping[str, Tensor]  # (P,) weight of every learner, "constant" among them
+    history: History | None  # of the networks
+    known: tuple[Tensor, Tensor] | None = None  # the features it was fitted to, and the outputs there
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Stacked outputs of each group; (n, p) -> (G, n, P) float64."""
+        if self.known is not None and x is self.known[0]:
+            return self.known[1]
+        start = self.coordinates.start
+        total = start.new_zeros(len(start), len(x), start.shape[1])
+        for name, learner in self.learners.items():
+            if bool(self.mix[name].any()):
+                total += learner.outputs(x) * self.mix[name]
+        return total
+
+    def values(self, x: Tensor, centre: Centre = None, homogeneous: bool = False) -> Tensor:
+        """theta(x) of each group in the coordinates of the caller's data; (n, p) -> (G, n, P).
+
+        `centre` is E[d | x] of each group where fitted with one; with `homogeneous`, the fit without features.
         """
-        theta = self.start[:, None, :].expand(-1, len(x), -1).clone()
-        if not homogeneous:
-            theta += self.outputs(x) @ self.transform.mT
-        intercept = self.structure.intercept
-        if intercept is None or not self.structure.movable:
-            return theta
-        k = len(self.structure.terms)
-        origin = centre if centre is not None else self.centre
-        theta[..., intercept] -= (origin * theta[..., :k]).sum(-1)  # the origin's intercept entry is 0
-        return self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
+        return self.coordinates.values(None if homogeneous else self.outputs(x), len(x), centre)
 
 
 def fit(
     structure: Structure, u: Units, x: Tensor, weight: Tensor, splits: Splits, options: Options,
     centre: Centre = None, reads: Reads = None, own_outcome: bool = False,
 ) -> Theta:  # fmt: skip
-    """Train theta(x) on every replicate of the splits.
+    """Fit theta(x) on every replicate of the splits.
 
-    u holds n units in float64, x is (n, p), weight (n,). Training happens in coordinates in which neither the origin
-    nor the unit of d, y or theta matters: y is standardised where the family allows; d is taken around E[d | x]
-    (`centre`) or its mean; theta = start + s L'^{-1} out with start the group's homogeneous fit, L L' its Hessian and s
-    the size of one unit's Newton step. `reads` gives the columns of x that all of theta, and that only the intercept
-    and the ancillary parameters, may vary with. With `own_outcome`, u.y is (G, n, ...), an outcome for each group.
+    u holds n units in float64, x is (n, p), weight (n,). Learners work in standardised coordinates, with d taken around
+    E[d | x] (`centre`) or its mean, and are stacked on the rows that each group was kept from. `reads` gives the
+    columns of x that all of theta, and that only the intercept and the ancillary parameters, may vary with. With
+    `own_outcome`, u.y is (G, n, ...), an outcome for each group.
     """
-    family, intercept, k = structure.family, structure.intercept, len(structure.terms)
-    y, shift, scale = family.standardise(u) if structure.movable else (u.y, 0.0, 1.0)
-    mean, d = torch.zeros(k, dtype=u.d.dtype, device=u.d.device), u.d[None]  # (1, n, K)
-    if structure.movable:
-        mean = (u.d * weight[:, None]).sum(0) / weight.sum()
-        mean[intercept] = 0.0
-        d = d - (mean if centre is None else centre)  # (1 or G, n, K)
-    around = Units(y, d, u.mask)
-    pooled = structure.pooled(around, (splits.train | splits.valid)[splits.first] * weight)
-    transform, size = _metric(pooled, _levels(structure))
-    transform = transform * size[:, None, None]
-    network = _network(structure, options.network, x.shape[1], reads)
-    small_y, small_d, small_mask = y.float(), d.float(), u.mask.float()
-    base, turn, unit = pooled.theta.float(), transform.float(), (size**2).float()
-
-    def at(replicates: Tensor, rows: Tensor) -> Loss:
-        group = splits.owner[replicates]
-        outcome = small_y[group[:, None], rows] if own_outcome else small_y[rows]
-        units = Units(outcome, small_d[(group % len(small_d))[:, None], rows], small_mask[rows])
-        origin, rotation, scale = base[group][:, None, :], turn[group].mT, unit[group][:, None]
-        return lambda out: family.loss(units, origin + out @ rotation) / scale
-
-    problem = Problem(network, x.float(), at, weight.float())
-    initial = network.init(len(splits.owner), options.generator).to(x.device, torch.float32)
-    weights, history = options.trainer.fit(
-        problem, initial, splits.train, splits.valid, options.penalty,
-        generator=options.generator, progress=options.progress,
-    )  # fmt: skip
-    return Theta(structure, network, weights, splits.owner, pooled.theta, transform, mean, shift, scale, history)
+    rows = (splits.train | splits.valid)[splits.first] * weight
+    problem = Standardised.of(structure, u, weight, rows, centre, own_outcome)
+    learners: dict[str, Additive | Networks] = {}
+    history = None
+    if {"smooth", "additive"} & set(options.learners):
+        order = torch.arange(len(x), device=x.device)
+        if len(x) > additive.SELECTION:
+            order = torch.randperm(len(x), generator=options.generator).to(x.device)
+        some, many = order[: additive.SELECTION], order[: additive.ESTIMATION]
+        basis = Basis.of(x[some])
+        more = (problem.target(many, rows), x[many]) if len(many) > len(some) else None
+        allowed = _allowed(structure, basis, reads).to(x.device)
+        surfaces = additive.fit(problem.target(some, rows), basis, x[some], allowed, more)
+        learners |= {name: surface for name, surface in surfaces.items() if name in options.learners}
+    if "network" in options.learners:
+        network = _network(structure, options.network, x.shape[1], reads)
+        initial = network.init(len(splits.owner), options.generator).to(x.device, torch.float32)
+        weights, history = options.trainer.fit(
+            problem.trained(network, x, weight, splits), initial, splits.train, splits.valid, options.penalty,
+            generator=options.generator, progress=options.progress,
+        )  # fmt: skip
+        learners["network"] = Networks(network, weights, splits.owner)
+    names = [name for name in LEARNERS if name in options.learners]
+    shape = (len(splits.fold), len(x), len(structure.names))
+    if len(names) == 1:
+        shares = torch.ones(1, shape[-1], dtype=torch.float64, device=x.device)
+    else:
+        candidates = torch.zeros(len(names), *shape, dtype=torch.float64, device=x.device)
+        for row, name in enumerate(names):
+            if name != "constant":
+                candidates[row] = held_out(learners[name].outputs(x), splits)
+        shares = stack(candidates, problem.held_out_loss(splits, weight))
+    found = Theta(problem.coordinates, learners, dict(zip(names, shares, strict=True)), history)
+    return replace(found, known=(x, found.outputs(x)))
 
 
 def held_out(values: Tensor, splits: Splits) -> Tensor:
@@ -126,30 +144,18 @@ def held_out(values: Tensor, splits: Splits) -> Tensor:
     return values[splits.held_out, rows]
 
 
-def _levels(structure: Structure) -> tuple[int, ...]:
-    """The columns of theta that controls may move: the intercept and the ancillary parameters."""
-    k = len(structure.terms)
-    return tuple(j for j in range(len(structure.names)) if j >= k or j == structure.intercept)
-
-
-def _metric(pooled: Pooled, levels: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """L'^{-1} with L L' the Hessian, and the root mean square of L^{-1} score; (G, P, P) and (G,).
-
-    The levels come first in the triangular order, so that slopes are turned among themselves alone and what moves
-    only a level never moves a slope.
-    """
-    size = pooled.hessian.shape[-1]
-    order = [*levels, *(j for j in range(size) if j not in levels)]
-    back = torch.tensor(order).argsort().tolist()
-    lower = torch.linalg.cholesky(pooled.hessian[:, order][:, :, order])
-    eye = torch.eye(size, dtype=lower.dtype, device=lower.device).expand_as(lower)
-    transform = torch.linalg.solve_triangular(lower.mT, eye, upper=True)[:, back][:, :, back]
-    whitened = transform.mT @ pooled.score @ transform
-    return transform, whitened.diagonal(dim1=1, dim2=2).mean(1).sqrt().clamp_min(1e-12)
+def _allowed(structure: Structure, basis: Basis, reads: Reads) -> Tensor:
+    """Which functions of the features may move which outputs: slopes vary with no control; (groups, P) bool."""
+    allowed = torch.ones(basis.groups, len(structure.names), dtype=torch.bool)
+    if reads is not None and reads[1]:
+        slopes = [j for j in range(len(structure.names)) if j not in structure.levels]
+        controlled = basis.members()[:, list(reads[1])].any(1)
+        allowed[controlled.nonzero(), slopes] = False
+    return allowed
 
 
 def _network(structure: Structure, architecture: Architecture, inputs: int, reads: Reads) -> Network:
-    outputs, levels = len(structure.names), _levels(structure)
+    outputs, levels = len(structure.names), structure.levels
     if reads is None or not reads[1]:
         return architecture.build(inputs, outputs)
     features, controls = reads

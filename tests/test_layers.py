@@ -12,8 +12,10 @@ import deepreg
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"units", "errors"},
-    {"families", "design", "networks", "splits", "datasets", "hypotheses", "report.render"},
-    {"structure", "trainers", "report.table"},
+    {"families", "design", "networks", "splits", "datasets", "hypotheses", "report.render"}
+    | {"basis", "evidence", "stacking"},
+    {"structure", "trainers", "report.table", "additive"},
+    {"coordinates"},
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},

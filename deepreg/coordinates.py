@@ -1,0 +1,149 @@
+"""The coordinates learners work in: outputs of order one with an identity curvature, whatever the units of the data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from .errors import NotAvailable
+from .evidence import Target
+from .networks import Network
+from .splits import Splits
+from .structure import Pooled, Structure
+from .trainers import Loss, Problem
+from .units import Units
+
+Centre: TypeAlias = Tensor | None  # (G, n, K) E[d | x] of each group, None: the mean of d
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """theta = start + transform @ outputs, for outcomes and regressors that were standardised.
+
+    With L L' the Hessian of a group's homogeneous fit and s the size of one unit's Newton step there, transform is
+    s L'^{-1} and the loss is divided by s^2: at outputs of 0 the mean Hessian is the identity and a score has mean
+    square 1.
+    """
+
+    structure: Structure
+    start: Tensor  # (G, P)
+    transform: Tensor  # (G, P, P)
+    unit: Tensor  # (G,) by which the loss is divided
+    centre: Tensor  # (K,) origin of d where no law of d given x is used
+    shift: float
+    scale: float
+
+    def values(self, outputs: Tensor | None, rows: int, centre: Centre = None) -> Tensor:
+        """theta of each group in the coordinates of the caller's data; (G, n, P) -> (G, n, P).
+
+        None for outputs of 0 in so many rows. `centre` is E[d | x] of each group where fitted with one.
+        """
+        theta = self.start[:, None, :].expand(-1, rows, -1).clone()
+        if outputs is not None:
+            theta += outputs @ self.transform.mT
+        intercept = self.structure.intercept
+        if intercept is None or not self.structure.movable:
+            return theta
+        k = len(self.structure.terms)
+        origin = centre if centre is not None else self.centre
+        theta[..., intercept] -= (origin * theta[..., :k]).sum(-1)  # the origin's intercept entry is 0
+        return self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Units in a group's coordinates, and the problems that learners solve there."""
+
+    coordinates: Coordinates
+    units: Units  # d is (1 or G, n, K)
+    own_outcome: bool  # whether y is (G, n, ...)
+
+    @classmethod
+    def of(
+        cls, structure: Structure, u: Units, weight: Tensor, rows: Tensor, centre: Centre, own_outcome: bool
+    ) -> "Standardised":
+        """From n units in float64 and their weights (n,); rows (G, n) are the weights of each group's training rows."""
+        family, intercept, k = structure.family, structure.intercept, len(structure.terms)
+        y, shift, scale = family.standardise(u) if structure.movable else (u.y, 0.0, 1.0)
+        mean, d = torch.zeros(k, dtype=u.d.dtype, device=u.d.device), u.d[None]  # (1, n, K)
+        if structure.movable:
+            mean = (u.d * weight[:, None]).sum(0) / weight.sum()
+            mean[intercept] = 0.0
+            d = d - (mean if centre is None else centre)  # (1 or G, n, K)
+        around = Units(y, d, u.mask)
+        pooled = structure.pooled(around, rows)
+        transform, size = _metric(pooled, structure.levels)
+        transform = transform * size[:, None, None]
+        return cls(Coordinates(structure, pooled.theta, transform, size**2, mean, shift, scale), around, own_outcome)
+
+    def target(self, rows: Tensor, weight: Tensor) -> Target:
+        """The problem of empirical Bayes on some rows, for weights (G, n) of all."""
+        at, family = self.coordinates, self.coordinates.structure.family
+        y = self.units.y[:, rows] if self.own_outcome else self.units.y[rows]
+        u = Units(y, self.units.d[:, rows], self.units.mask[rows])
+        start, turn, unit = at.start[:, None, :], at.transform[:, None], at.unit[:, None]
+        kept = weight[:, rows]
+
+        def value(out: Tensor) -> Tensor:
+            return family.loss(u, start + out @ at.transform.mT) / unit
+
+        def derivatives(out: Tensor) -> tuple[Tensor, Tensor]:
+            theta = start + out @ at.transform.mT
+            score, hessian = family.derivatives(u, theta)
+            if not family.outcome_free:
+                try:
+                    hessian = family.information(u, theta)
+                except NotAvailable:  # the nearest positive semi-definite one
+                    values, vectors = torch.linalg.eigh(hessian)
+                    hessian = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
+            return score @ at.transform / unit[..., None], turn.mT @ hessian @ turn / unit[..., None, None]
+
+        return Target(value, derivatives, kept * (kept.sum(1) / (kept**2).sum(1))[:, None])
+
+    def trained(self, network: Network, x: Tensor, weight: Tensor, splits: Splits) -> Problem:
+        """The problem of the networks."""
+        at = self.coordinates
+        y, d, mask = self.units.y.float(), self.units.d.float(), self.units.mask.float()
+        base, turn, unit = at.start.float(), at.transform.float(), at.unit.float()
+
+        def loss(replicates: Tensor, rows: Tensor) -> Loss:
+            group = splits.owner[replicates]
+            outcome = y[group[:, None], rows] if self.own_outcome else y[rows]
+            units = Units(outcome, d[(group % len(d))[:, None], rows], mask[rows])
+            origin, rotation, scale = base[group][:, None, :], turn[group].mT, unit[group][:, None]
+            return lambda out: at.structure.family.loss(units, origin + out @ rotation) / scale
+
+        return Problem(network, x.float(), loss, weight.float())
+
+    def held_out_loss(self, splits: Splits, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        """The mean loss of held-out outputs (R, n, P)."""
+        at, owner = self.coordinates, splits.held_out
+        rows = torch.arange(len(weight), device=weight.device)
+        y = self.units.y[owner, rows] if self.own_outcome else self.units.y
+        u = Units(y, self.units.d[owner % len(self.units.d), rows], self.units.mask)
+        start, turn = at.start[owner], at.transform[owner]  # (R, n, P), (R, n, P, P)
+        share = weight / weight.sum() / len(owner) / at.unit.mean()
+
+        def loss(out: Tensor) -> Tensor:
+            theta = start + (turn * out[..., None, :]).sum(-1)
+            return (at.structure.family.loss(u, theta) * share).sum()
+
+        return loss
+
+
+def _metric(pooled: Pooled, levels: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """L'^{-1} with L L' the Hessian, and the root mean square of L^{-1} score; (G, P, P) and (G,).
+
+    The levels come first in the triangular order, so that slopes are turned among themselves alone and what moves
+    only a level never moves a slope.
+    """
+    size = pooled.hessian.shape[-1]
+    order = [*levels, *(j for j in range(size) if j not in levels)]
+    back = torch.tensor(order).argsort().tolist()
+    lower = torch.linalg.cholesky(pooled.hessian[:, order][:, :, order])
+    eye = torch.eye(size, dtype=lower.dtype, device=lower.device).expand_as(lower)
+    transform = torch.linalg.solve_triangular(lower.mT, eye, upper=True)[:, back][:, :, back]
+    whitened = transform.mT @ pooled.score @ transform
+    return transform, whitened.diagonal(dim1=1, dim2=2).mean(1).sqrt().clamp_min(1e-12)
