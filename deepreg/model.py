@@ -67,7 +67,8 @@ class Model:
             there are more than 5,000 rows.
         repeats : independent cross-fits; estimates are medians over them.
         learners : what theta(x) is stacked from, of "constant", "smooth" (a smooth function of every feature),
-            "additive" (those and products of two features that stand out) and "network"; by default all four.
+            "additive" (those and products of two features that stand out), "uncentred" (the same for the treatment
+            around its mean, where E[t | x] is another origin) and "network"; by default all of them.
         network : an architecture, by default MLP(hidden=(20, 20)) with a linear path.
         trainer : LBFGS() or AdamW(); by default LBFGS(), and AdamW() where there are more than 5,000 rows.
         penalty : L2 penalty on the weights of the perceptron, at least 0.

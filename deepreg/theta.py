@@ -20,7 +20,7 @@ from .units import Units
 
 Reads: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]] | None  # columns of x that are features, and controls
 
-LEARNERS = ("constant", "smooth", "additive", "network")  # what can be stacked, from stiff to flexible
+LEARNERS = ("constant", "smooth", "additive", "uncentred", "network")  # what can be stacked, from stiff to flexible
 
 _CHUNK = 65536
 
@@ -59,6 +59,30 @@ class Networks:
 
 
 @dataclass(frozen=True)
+class Uncentred:
+    """Smooth functions for theta with d taken around its mean, as outputs of coordinates that take d around E[d | x].
+
+    The level of the outcome at the mean of d can be a simpler function than its level at E[d | x], and the other way
+    round.
+    """
+
+    surface: Additive
+    own: Coordinates
+    shared: Coordinates
+
+    def outputs(self, x: Tensor, centre: Tensor) -> Tensor:
+        """(n, p) and E[d | x] (G, n, K) -> (G, n, P)."""
+        theta = self.own.start[:, None, :] + self.surface.outputs(x) @ self.own.transform.mT
+        k, intercept = len(self.own.structure.terms), self.own.structure.intercept
+        theta[..., intercept] += ((centre - self.own.centre) * theta[..., :k]).sum(-1)
+        back = torch.linalg.inv(self.shared.transform)
+        return (theta - self.shared.start[:, None, :]) @ back.mT
+
+
+Learner: TypeAlias = Additive | Networks | Uncentred
+
+
+@dataclass(frozen=True)
 class Theta:
     """Fitted functions theta(x), one for each group of the splits.
 
@@ -67,12 +91,12 @@ class Theta:
     """
 
     coordinates: Coordinates
-    learners: Mapping[str, Additive | Networks]
+    learners: Mapping[str, Learner]
     mix: Mapping[str, Tensor]  # (P,) weight of every learner, "constant" among them
     history: History | None  # of the networks
     known: tuple[Tensor, Tensor] | None = None  # the features it was fitted to, and the outputs there
 
-    def outputs(self, x: Tensor) -> Tensor:
+    def outputs(self, x: Tensor, centre: Centre = None) -> Tensor:
         """Stacked outputs of each group; (n, p) -> (G, n, P) float64."""
         if self.known is not None and x is self.known[0]:
             return self.known[1]
@@ -80,15 +104,15 @@ class Theta:
         total = start.new_zeros(len(start), len(x), start.shape[1])
         for name, learner in self.learners.items():
             if bool(self.mix[name].any()):
-                total += learner.outputs(x) * self.mix[name]
+                total += _outputs(learner, x, centre) * self.mix[name]
         return total
 
-    def values(self, x: Tensor, centre: Centre = None, homogeneous: bool = False) -> Tensor:
+    def values(self, x: Tensor, centre: Centre = None) -> Tensor:
         """theta(x) of each group in the coordinates of the caller's data; (n, p) -> (G, n, P).
 
-        `centre` is E[d | x] of each group where fitted with one; with `homogeneous`, the fit without features.
+        `centre` is E[d | x] of each group where fitted with one.
         """
-        return self.coordinates.values(None if homogeneous else self.outputs(x), len(x), centre)
+        return self.coordinates.values(self.outputs(x, centre), len(x), centre)
 
 
 def fit(
@@ -104,18 +128,29 @@ def fit(
     """
     rows = (splits.train | splits.valid)[splits.first] * weight
     problem = Standardised.of(structure, u, weight, rows, centre, own_outcome)
-    learners: dict[str, Additive | Networks] = {}
+    learners: dict[str, Learner] = {}
     history = None
-    if {"smooth", "additive"} & set(options.learners):
+    if {"smooth", "additive", "uncentred"} & set(options.learners):
         order = torch.arange(len(x), device=x.device)
         if len(x) > additive.SELECTION:
             order = torch.randperm(len(x), generator=options.generator).to(x.device)
         some, many = order[: additive.SELECTION], order[: additive.ESTIMATION]
         basis = Basis.of(x[some])
-        more = (problem.target(many, rows), x[many]) if len(many) > len(some) else None
         allowed = _allowed(structure, basis, reads).to(x.device)
-        surfaces = additive.fit(problem.target(some, rows), basis, x[some], allowed, more)
-        learners |= {name: surface for name, surface in surfaces.items() if name in options.learners}
+
+        def surfaces(of: Standardised) -> dict[str, Additive]:
+            more = (of.target(many, rows), x[many]) if len(many) > len(some) else None
+            return additive.fit(of.target(some, rows), basis, x[some], allowed, more)
+
+        if {"smooth", "additive"} & set(options.learners):
+            found = surfaces(problem)
+            learners |= {name: surface for name, surface in found.items() if name in options.learners}
+        moves = centre is not None and _moves(centre, u, weight)
+        if "uncentred" in options.learners and (moves or "additive" not in options.learners):  # or they coincide
+            plain = Standardised.of(structure, u, weight, rows, None, own_outcome)
+            surface = surfaces(plain)["additive"]
+            same = centre is None
+            learners["uncentred"] = surface if same else Uncentred(surface, plain.coordinates, problem.coordinates)
     if "network" in options.learners:
         network = _network(structure, options.network, x.shape[1], reads)
         initial = network.init(len(splits.owner), options.generator).to(x.device, torch.float32)
@@ -124,7 +159,7 @@ def fit(
             generator=options.generator, progress=options.progress,
         )  # fmt: skip
         learners["network"] = Networks(network, weights, splits.owner)
-    names = [name for name in LEARNERS if name in options.learners]
+    names = [name for name in LEARNERS if name in learners or (name == "constant" and name in options.learners)]
     shape = (len(splits.fold), len(x), len(structure.names))
     if len(names) == 1:
         shares = torch.ones(1, shape[-1], dtype=torch.float64, device=x.device)
@@ -132,10 +167,27 @@ def fit(
         candidates = torch.zeros(len(names), *shape, dtype=torch.float64, device=x.device)
         for row, name in enumerate(names):
             if name != "constant":
-                candidates[row] = held_out(learners[name].outputs(x), splits)
+                candidates[row] = held_out(_outputs(learners[name], x, centre), splits)
         shares = stack(candidates, problem.held_out_loss(splits, weight))
-    found = Theta(problem.coordinates, learners, dict(zip(names, shares, strict=True)), history)
-    return replace(found, known=(x, found.outputs(x)))
+    stacked = Theta(problem.coordinates, learners, dict(zip(names, shares, strict=True)), history)
+    return replace(stacked, known=(x, stacked.outputs(x, centre)))
+
+
+def _outputs(learner: Learner, x: Tensor, centre: Centre) -> Tensor:
+    if isinstance(learner, Uncentred):
+        assert centre is not None
+        return learner.outputs(x, centre)
+    return learner.outputs(x)
+
+
+def _moves(centre: Tensor, u: Units, weight: Tensor) -> bool:
+    """Whether E[d | x] varies enough for d around it to differ from d around its mean."""
+    share = weight / weight.sum()
+
+    def variance(d: Tensor) -> Tensor:
+        return (share[:, None] * (d - (share[:, None] * d).sum(-2, keepdim=True)) ** 2).sum(-2)
+
+    return bool((variance(centre).amax(0) > 0.01 * variance(u.d)).any())
 
 
 def held_out(values: Tensor, splits: Splits) -> Tensor:

@@ -85,7 +85,8 @@ class Found(NamedTuple):
         return float(self.family.loss(self.units, theta).mean())
 
     def held_out(self, x, homogeneous=False):
-        return surface.held_out(self.fit.values(x, homogeneous=homogeneous), self.splits)[0]
+        values = self.fit.coordinates.values(None, len(x)) if homogeneous else self.fit.values(x)
+        return surface.held_out(values, self.splits)[0]
 
 
 def features(n, p):
@@ -215,7 +216,7 @@ def test_a_stack_of_learners_loses_no_more_than_any_of_them():
     x = features(300, 3)
     found = fitted(x, lambda x: x[:, 0] + x[:, 1] * x[:, 2], lambda x: 1 + torch.sin(2 * x[:, 1]), learners=LEARNERS)
     parts, mix = found.fit.learners, found.fit.mix
-    assert list(mix) == list(LEARNERS) and list(parts) == ["smooth", "additive", "network"]
+    assert list(mix) == ["constant", *parts] and list(parts) == ["smooth", "additive", "network"]
     total = sum(mix[name] * parts[name].outputs(x) for name in parts)
     for same in (x, x.clone()):
         torch.testing.assert_close(found.fit.outputs(same), total)
@@ -273,3 +274,22 @@ def test_the_summary_shows_the_weights_and_rng_repeats_them(frame):
     np.testing.assert_allclose([again.params, again.bse], [res.params, res.bse], rtol=1e-9)
     assert (abs(other.params - res.params) > 1e-6).all()
     assert (abs(res.params - [np.sin(2 * frame.x).mean(), 1 + frame.z.mean()]) < 4 * res.bse).all()
+
+
+def test_the_uncentred_learner_is_the_same_function_in_either_coordinates():
+    sim = deepreg.simulate.get("tutorial_confounded")(n=400, rng=3)
+    fit = deepreg.structural(sim.formula, sim.frame).fit(learners=("uncentred", "constant"), folds=2, rng=0)
+    theta, x = fit.fitted, fit.design.x
+    learner, centre = theta.learners["uncentred"], fit.law.centre(x, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    there = theta.coordinates.values(learner.outputs(x, centre), len(x), centre)
+    here = learner.own.values(learner.surface.outputs(x), len(x))
+    torch.testing.assert_close(there, here)
+    assert here[..., 0].std() > 0.1 and centre[..., 1].std() > 0.1
+
+
+def test_without_confounding_the_uncentred_learner_is_the_additive_one():
+    sim = deepreg.simulate.tutorial(n=400, rng=3)
+    model = deepreg.structural(sim.formula, sim.frame)
+    assert list(model.fit(learners=("uncentred", "additive"), folds=2, rng=0).fitted.mix) == ["additive"]
+    alone = model.fit(learners="uncentred", folds=2, rng=0)
+    assert list(alone.fitted.mix) == ["uncentred"] and alone.theta()["treatment"].std() > 0.5
