@@ -73,7 +73,6 @@ def fit(
         inside = torch.zeros_like(everything)
         inside[:, groups] = active
         new = _promising(chance, everything & ~inside)
-        new[:, : basis.mains] &= mains
         hits = new.any(0).any(-1)
         entering = (hits[basis.mains :] & (slot < 0)).nonzero()[:, 0]
         slot[entering] = len(groups) + torch.arange(len(entering), device=x.device)

@@ -1,6 +1,7 @@
 """Functions of the features in groups: a linear term and a smooth departure from it for each, and their products."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ class Basis:
         """Number of groups that are not products."""
         return 1 + 2 * self.features
 
-    @property
+    @cached_property
     def pairs(self) -> Tensor:
         """The two features of each product; (p (p - 1) / 2, 2) long, and none where there are too many to look at."""
         p = self.features if self.features <= PAIRED else 0
@@ -93,15 +94,11 @@ class Basis:
 
     def leading(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The functions that enter products, and the feature of each; (n, a) and (a,) long."""
-        pieces = [self._lead(x, j) for j in range(self.features)]
-        owner = [torch.full((piece.shape[1],), j, device=x.device) for j, piece in enumerate(pieces)]
-        return torch.cat(pieces, 1), torch.cat(owner)
+        return _beside([self._lead(x, j) for j in range(self.features)])
 
     def columns(self, x: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
         """The functions of some groups, and the position in `groups` of each one's; (n, q) and (q,) long."""
-        pieces = [self._group(x, g) for g in groups.tolist()]
-        place = [torch.full((piece.shape[1],), i, device=x.device) for i, piece in enumerate(pieces)]
-        return torch.cat(pieces, 1), torch.cat(place)
+        return _beside([self._group(x, g) for g in groups.tolist()])
 
     def _group(self, x: Tensor, g: int) -> Tensor:
         p = self.features
@@ -119,3 +116,9 @@ class Basis:
     def _lead(self, x: Tensor, j: int, every: bool = False) -> Tensor:
         smooth, line = self.smooths[j], x[:, j : j + 1]
         return line if smooth is None else torch.cat([line, smooth(x[:, j])[:, : None if every else LEADING - 1]], 1)
+
+
+def _beside(pieces: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Columns side by side (n, q), and the position of the piece that each is from (q,)."""
+    place = [torch.full((piece.shape[1],), i, device=piece.device) for i, piece in enumerate(pieces)]
+    return torch.cat(pieces, 1), torch.cat(place)

@@ -35,14 +35,16 @@ class Coordinates:
     shift: float
     scale: float
 
-    def values(self, outputs: Tensor | None, rows: int, centre: Centre = None) -> Tensor:
+    def around(self, outputs: Tensor) -> Tensor:
+        """theta of each group for the standardised outcome and regressors; (G, n, P) -> (G, n, P)."""
+        return self.start[:, None, :] + outputs @ self.transform.mT
+
+    def values(self, outputs: Tensor, centre: Centre = None) -> Tensor:
         """theta of each group in the coordinates of the caller's data; (G, n, P) -> (G, n, P).
 
-        None for outputs of 0 in so many rows. `centre` is E[d | x] of each group where fitted with one.
+        `centre` is E[d | x] of each group where fitted with one.
         """
-        theta = self.start[:, None, :].expand(-1, rows, -1).clone()
-        if outputs is not None:
-            theta += outputs @ self.transform.mT
+        theta = self.around(outputs)
         intercept = self.structure.intercept
         if intercept is None or not self.structure.movable:
             return theta
@@ -83,14 +85,14 @@ class Standardised:
         at, family = self.coordinates, self.coordinates.structure.family
         y = self.units.y[:, rows] if self.own_outcome else self.units.y[rows]
         u = Units(y, self.units.d[:, rows], self.units.mask[rows])
-        start, turn, unit = at.start[:, None, :], at.transform[:, None], at.unit[:, None]
+        turn, unit = at.transform[:, None], at.unit[:, None]
         kept = weight[:, rows]
 
         def value(out: Tensor) -> Tensor:
-            return family.loss(u, start + out @ at.transform.mT) / unit
+            return family.loss(u, at.around(out)) / unit
 
         def derivatives(out: Tensor) -> tuple[Tensor, Tensor]:
-            theta = start + out @ at.transform.mT
+            theta = at.around(out)
             score, hessian = family.derivatives(u, theta)
             if not family.outcome_free:
                 try:

@@ -46,19 +46,21 @@ def describe(
     ]
     if design.controls:
         header.insert(1, ("Controls:", _factors(design.controls)))
-    best = fitted.history.best.double() if fitted.history is not None else None
-    limited = int(fitted.history.limited.sum()) if fitted.history is not None else 0
-    diagnostics: list[tuple[str, str | float | int]] = [
-        *((f"Loss, {name}:", f"{value:.5g}") for name, value in loss.items()),
-        *((f"Stack, {name}:", text) for name, text in _stacked(structure, fitted) if len(fitted.mix) > 1),
-        ("Smallest Lambda:", f"{lam.smallest:.3g} of mean"),
-        ("Lambda floored:", f"{int(lam.floored.sum()):,} rows"),
-    ]
-    if best is not None:
-        diagnostics[-2:-2] = [
+    steps: list[tuple[str, str]] = []
+    limited = 0
+    if fitted.history is not None:
+        best, limited = fitted.history.best.double(), int(fitted.history.limited.sum())
+        steps = [
             ("Steps, median (max):", f"{best.median():.0f} ({best.max():.0f})"),
             ("At the step limit:", f"{limited} of {len(best)} networks"),
         ]
+    diagnostics: list[tuple[str, str | float | int]] = [
+        *((f"Loss, {name}:", f"{value:.5g}") for name, value in loss.items()),
+        *((f"Stack, {name}:", text) for name, text in _stacked(structure, fitted) if len(fitted.mix) > 1),
+        *steps,
+        ("Smallest Lambda:", f"{lam.smallest:.3g} of mean"),
+        ("Lambda floored:", f"{int(lam.floored.sum()):,} rows"),
+    ]
     notes = [
         "'|' reads 'regressors | what their coefficients vary with', not fixed effects.",
         "Averages are debiased; standard errors are those of influence functions (Farrell, Liang and Misra 2021), "
@@ -93,7 +95,7 @@ def describe(
         if float(x.quantile(0.95) - x.quantile(0.05)) < 0.1 and len(x.unique()) > 20
     ]
     if limited:
-        notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=) or AdamW(epochs=).")
+        notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=).")
     if loss["theta(x)"] > loss["homogeneous"]:
         notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
     return Facts(f"structural, {structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False)

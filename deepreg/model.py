@@ -85,6 +85,7 @@ class Model:
         network = _part("network", network, MLP(), "build")
         trainer = _part("trainer", trainer, AdamW() if large else LBFGS(), "fit")
         members = (2 if large else 4) if members is None else members
+        chosen = _learners(learners)
         u = Units(*(t.to(place) for t in self.design.units))
         x = torch.cat([self.design.x, self.design.w], 1).to(place)
         weight = self.design.weight.to(place)
@@ -99,7 +100,7 @@ class Model:
         curvature = _curvature(hessian, self.assignment)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
         with _threads(len(x)), _Bar(progress) as bar:
-            options = Options(_learners(learners), network, trainer, float(penalty), place, generator, bar.step)
+            options = Options(chosen, network, trainer, float(penalty), place, generator, bar.step)
             bar.stage("law of the treatment")
             nuisance = replace(options, learners=LEARNERS)  # a law of t by less than all would confound
             law = curvature.law(self.design, x, splits, nuisance)

@@ -72,7 +72,7 @@ class Uncentred:
 
     def outputs(self, x: Tensor, centre: Tensor) -> Tensor:
         """(n, p) and E[d | x] (G, n, K) -> (G, n, P)."""
-        theta = self.own.start[:, None, :] + self.surface.outputs(x) @ self.own.transform.mT
+        theta = self.own.around(self.surface.outputs(x))
         k, intercept = len(self.own.structure.terms), self.own.structure.intercept
         theta[..., intercept] += ((centre - self.own.centre) * theta[..., :k]).sum(-1)
         back = torch.linalg.inv(self.shared.transform)
@@ -112,7 +112,7 @@ class Theta:
 
         `centre` is E[d | x] of each group where fitted with one.
         """
-        return self.coordinates.values(self.outputs(x, centre), len(x), centre)
+        return self.coordinates.values(self.outputs(x, centre), centre)
 
 
 def fit(

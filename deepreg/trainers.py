@@ -1,7 +1,7 @@
 """Minimisers of many networks at once: full-batch L-BFGS, and AdamW on minibatches, with early stopping for each."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -65,20 +65,11 @@ class _Slice(NamedTuple):
 
     @classmethod
     def of(cls, problem: Problem, replicates: Tensor, mask: Tensor) -> "_Slice":
-        rows, present = _rows(mask[replicates])
-        weight = problem.weight[rows] * present
-        weight = weight / weight.sum(1, keepdim=True)  # sums to 1 in each replicate
-        size = rows.shape[1] if rows.is_cuda else max(256, _CACHED // len(replicates))
-        blocks = [
-            _Block(problem.x[r], problem.at(replicates, r), w)
-            for r, w in zip(rows.split(size, 1), weight.split(size, 1), strict=True)
-        ]
-        return cls(blocks)
+        return cls(list(_blocks(problem, replicates, mask, whole=mask.is_cuda)))
 
     def value(self, network: Network, weights: Tensor) -> Tensor:
         """Mean loss of each replicate; (m, S) -> (m,)."""
-        with torch.no_grad():
-            return torch.stack([_loss(block, network, weights) for block in self.blocks]).sum(0)
+        return _value(self.blocks, network, weights)
 
     def gradient(self, network: Network, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss (m,) and its gradient (m, S)."""
@@ -92,6 +83,22 @@ class _Slice(NamedTuple):
 
 
 _CACHED = 32768  # network-rows in a block
+
+
+def _blocks(problem: Problem, replicates: Tensor, mask: Tensor, whole: bool = False) -> Iterator[_Block]:
+    """The rows of some replicates, gathered block by block; with `whole`, as one block."""
+    rows, present = _rows(mask[replicates])
+    weight = problem.weight[rows] * present
+    weight = weight / weight.sum(1, keepdim=True)  # sums to 1 in each replicate
+    size = rows.shape[1] if whole else max(256, _CACHED // len(replicates))
+    for r, w in zip(rows.split(size, 1), weight.split(size, 1), strict=True):
+        yield _Block(problem.x[r], problem.at(replicates, r), w)
+
+
+def _value(blocks: Iterable[_Block], network: Network, weights: Tensor) -> Tensor:
+    """Mean loss of each replicate; (m, S) -> (m,)."""
+    with torch.no_grad():
+        return torch.stack([_loss(block, network, weights) for block in blocks]).sum(0)
 
 
 def _loss(block: _Block, network: Network, weights: Tensor) -> Tensor:
@@ -272,7 +279,7 @@ class AdamW:
         stopped = torch.zeros(len(who), dtype=torch.bool, device=w.device)
         seen = torch.full_like(w[:, 0], math.nan)
         for epoch in range(epochs + 1):
-            check = _value(problem, who, valid, w)
+            check = _value(_blocks(problem, who, valid), network, w)  # gathered anew: kept, it would be a copy
             losses.append(seen)
             checks.append(check)
             since = best.offer(who, epoch, w, torch.where(stopped, math.inf, check))
@@ -311,15 +318,3 @@ def _one_cycle(done: float) -> float:
     if done < 0.3:
         return 1 - 0.48 * (1 + math.cos(math.pi * done / 0.3))
     return 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7))
-
-
-def _value(problem: Problem, who: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
-    """Mean loss of each replicate, with rows gathered a block at a time and not kept; (M, S) -> (M,)."""
-    rows, present = _rows(mask)
-    weight = problem.weight[rows] * present
-    weight = weight / weight.sum(1, keepdim=True)
-    total, size = torch.zeros_like(weights[:, 0]), max(256, _CACHED // len(who))
-    with torch.no_grad():
-        for r, part in zip(rows.split(size, 1), weight.split(size, 1), strict=True):
-            total += _loss(_Block(problem.x[r], problem.at(who, r), part), problem.network, weights)
-    return total

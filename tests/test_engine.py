@@ -244,7 +244,7 @@ def test_training_starts_at_the_homogeneous_fit_and_improves_on_it(rows):
     truth = torch.stack([x[:, 0], 1 + torch.sin(x[:, 1])], 1)
     error = [
         float(((surface.held_out(values, splits)[0] - truth) ** 2).mean())
-        for values in (fitted.coordinates.values(None, len(x)), fitted.values(x))
+        for values in (fitted.coordinates.values(torch.zeros(3, len(x), 2).double()), fitted.values(x))
     ]
     assert error[1] < 0.2 * error[0]
     lowest = fitted.history.valid.nan_to_num(torch.inf).min(0).values

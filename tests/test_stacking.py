@@ -85,7 +85,7 @@ class Found(NamedTuple):
         return float(self.family.loss(self.units, theta).mean())
 
     def held_out(self, x, homogeneous=False):
-        values = self.fit.coordinates.values(None, len(x)) if homogeneous else self.fit.values(x)
+        values = self.fit.coordinates.values(0 * self.fit.outputs(x)) if homogeneous else self.fit.values(x)
         return surface.held_out(values, self.splits)[0]
 
 
@@ -154,7 +154,7 @@ def test_what_learners_solve_is_the_problem_of_the_data_in_units_of_order_one(ca
     loss = problem.held_out_loss(splits, weight)
 
     def ratio(out):
-        there = [found.loss(surface.held_out(found.fit.coordinates.values(o, 200), splits)) for o in (out, None)]
+        there = [found.loss(surface.held_out(found.fit.coordinates.values(o), splits)) for o in (out, 0 * out)]
         return (loss(surface.held_out(out, splits)) - loss(surface.held_out(0 * out, splits))) / (there[0] - there[1])
 
     torch.testing.assert_close(ratio(first), ratio(second))
@@ -222,8 +222,8 @@ def test_a_stack_of_learners_loses_no_more_than_any_of_them():
         torch.testing.assert_close(found.fit.outputs(same), total)
     torch.testing.assert_close(sum(mix.values()), torch.ones(2, dtype=torch.float64))
     at, mine = found.fit.coordinates, found.loss(found.held_out(x))
-    for outputs in (None, *(part.outputs(x) for part in parts.values())):
-        alone = surface.held_out(at.values(outputs, len(x)), found.splits)[0]
+    for outputs in (0 * total, *(part.outputs(x) for part in parts.values())):
+        alone = surface.held_out(at.values(outputs), found.splits)[0]
         assert mine <= found.loss(alone) + 1e-6
 
 
@@ -281,8 +281,8 @@ def test_the_uncentred_learner_is_the_same_function_in_either_coordinates():
     fit = deepreg.structural(sim.formula, sim.frame).fit(learners=("uncentred", "constant"), folds=2, rng=0)
     theta, x = fit.fitted, fit.design.x
     learner, centre = theta.learners["uncentred"], fit.law.centre(x, torch.tensor([0.0, 1.0], dtype=torch.float64))
-    there = theta.coordinates.values(learner.outputs(x, centre), len(x), centre)
-    here = learner.own.values(learner.surface.outputs(x), len(x))
+    there = theta.coordinates.values(learner.outputs(x, centre), centre)
+    here = learner.own.values(learner.surface.outputs(x))
     torch.testing.assert_close(there, here)
     assert here[..., 0].std() > 0.1 and centre[..., 1].std() > 0.1
 
