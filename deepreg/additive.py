@@ -22,23 +22,26 @@ class Additive:
 
     basis: Basis
     groups: Tensor  # (k,) of the basis
+    active: Tensor  # (G, k, P) which of them move which outputs
     coefficient: Tensor  # (G, q, P)
 
     def outputs(self, x: Tensor) -> Tensor:
         """(n, p) -> (G, n, P)."""
-        return self.basis.columns(x, self.groups)[0].to(self.coefficient) @ self.coefficient
+        return evidence.outputs_of(self.basis.columns(x, self.groups)[0].to(self.coefficient), self.coefficient)
 
 
 def fit(
-    target: Target, basis: Basis, x: Tensor, allowed: Tensor, more: tuple[Target, Tensor] | None = None
-) -> dict[str, Additive]:
+    target: Target, basis: Basis, x: Tensor, allowed: Tensor,
+    more: tuple[Target, Tensor] | None = None, near: Additive | None = None,
+) -> dict[str, Additive]:  # fmt: skip
     """Two fits: "smooth", with all functions of single features; "additive", with those and products that stand out.
 
     x is (n, p); allowed (groups, P) says which functions may move which outputs. Where there are too many functions
     to begin with all of them, the first fit has the linear ones. Selection goes forward by score tests at the current
     fit, and backward by the evidence that each function adds, at a false discovery rate among all there are. Each of
     the G sets of weights selects for itself. Where the data are many, `more` holds the target and the features of the
-    rows that the selected functions are fitted to in the end.
+    rows that the selected functions are fitted to in the end. Selection can begin with the functions of a fit to
+    nearly the same target; there is no first fit then.
     """
     p, sets, outputs = basis.features, len(target.weight), allowed.shape[1]
     groups = torch.arange(basis.mains, device=x.device)
@@ -48,11 +51,27 @@ def fit(
     slot = torch.full((len(pairs),), -1, device=x.device)  # where a product stands among the groups
     exists = torch.bincount(place, minlength=basis.mains) > 0
     mains = (allowed[: basis.mains] & exists[:, None]).expand(sets, -1, -1)
-    active = mains.clone()
-    if columns.shape[1] * outputs > _DENSE:
-        active[:, 1 + p :] = False
+    surfaces: dict[str, Additive] = {}
+
+    def enter(products: Tensor) -> None:
+        nonlocal columns, place, groups
+        slot[products] = len(groups) + torch.arange(len(products), device=x.device)
+        if len(products):
+            extra, where = basis.columns(x, basis.mains + products)
+            columns, place = torch.cat([columns, extra], 1), torch.cat([place, len(groups) + where])
+            groups = torch.cat([groups, basis.mains + products])
+
+    if near is None:
+        active = mains.clone()
+        if columns.shape[1] * outputs > _DENSE:
+            active[:, 1 + p :] = False
+    else:
+        enter(near.groups[near.groups >= basis.mains] - basis.mains)
+        active = torch.zeros(sets, len(groups), outputs, dtype=torch.bool, device=x.device)
+        active[:, (near.groups[:, None] == groups).nonzero()[:, 1]] = near.active
     found = evidence.maximise(target, columns, place, active)
-    dense = _surface(basis, groups, place, active, found, None)
+    if near is None:
+        surfaces["smooth"] = _surface(basis, groups, place, active, found, None)
     everything = torch.cat([mains, allowed[basis.mains :].expand(sets, -1, -1)], 1)
     everything[:, 0] = False
     for left in reversed(range(_ROUNDS)):
@@ -65,7 +84,7 @@ def fit(
             found = evidence.maximise(target, columns, place, active, found)
         if not left:
             break
-        score = target.derivatives(columns @ found.coefficient)[0]
+        score = target.derivatives(evidence.outputs_of(columns, found.coefficient))[0]
         chance = torch.cat([
             evidence.surprise(columns, place, len(groups), score, target.weight)[:, : basis.mains],
             evidence.surprise_of_products(leading, owner, pairs, score, target.weight),
@@ -75,14 +94,10 @@ def fit(
         new = _promising(chance, everything & ~inside)
         hits = new.any(0).any(-1)
         entering = (hits[basis.mains :] & (slot < 0)).nonzero()[:, 0]
-        slot[entering] = len(groups) + torch.arange(len(entering), device=x.device)
-        if len(entering):
-            extra, where = basis.columns(x, basis.mains + entering)
-            columns, place = torch.cat([columns, extra], 1), torch.cat([place, len(groups) + where])
-            groups = torch.cat([groups, basis.mains + entering])
+        enter(entering)
         active = torch.cat([active, active.new_zeros(sets, len(entering), outputs)], 1) | new[:, groups]
         found = evidence.maximise(target, columns, place, active, found)
-    return {"smooth": dense, "additive": _surface(basis, groups, place, active, found, more)}
+    return surfaces | {"additive": _surface(basis, groups, place, active, found, more)}
 
 
 def _promising(chance: Tensor, tested: Tensor) -> Tensor:
@@ -97,10 +112,10 @@ def _surface(
 ) -> Additive:
     """Without the functions that nothing uses, and fitted to more rows."""
     used = active.any(0).any(-1)
-    groups, coefficient = groups[used], found.coefficient[:, used[place]]
+    groups, active, coefficient = groups[used], active[:, used], found.coefficient[:, used[place]]
     if more is not None:
         target, x = more
         columns, place = basis.columns(x, groups)
         before = Fit(coefficient, found.precision[:, used], found.gain[:, used])
-        coefficient = evidence.maximise(target, columns, place, active[:, used], before, steps=3).coefficient
-    return Additive(basis, groups, coefficient)
+        coefficient = evidence.maximise(target, columns, place, active, before, steps=3).coefficient
+    return Additive(basis, groups, active, coefficient)

@@ -49,7 +49,7 @@ def maximise(
     free = torch.arange(groups * outputs, device=place.device) < outputs
     precision = torch.where(free, _FREE, precision.clamp(1e-6, 1e9))
     weight, total = target.weight, target.weight.sum(1)
-    out = columns @ coefficient.unflatten(1, (size, outputs))
+    out = outputs_of(columns, coefficient.unflatten(1, (size, outputs)))
     for _ in range(8):
         score, curvature = target.derivatives(out)
         gram, pull = _normal(columns, weight, score, curvature, out, chosen)
@@ -64,7 +64,7 @@ def maximise(
             taken = (count - precision * chosen.sums(inverse.diagonal(dim1=1, dim2=2))).clamp_min(1e-9)
             full = chosen.put(found, size * outputs)
             if step % 4 == 0:  # it hardly moves in between
-                moved = columns @ full.unflatten(1, (size, outputs))
+                moved = outputs_of(columns, full.unflatten(1, (size, outputs)))
                 local = score + (curvature @ (moved - out)[..., None])[..., 0]
                 spread = ((local @ unit * local).sum(-1) * weight).sum(1) / outputs
             noise = spread / (total - (taken * ~closed).sum(1) * repeat).clamp_min(1.0)
@@ -138,6 +138,18 @@ class _Chosen(NamedTuple):
         return gain + (solved * value).sum(-1) / noise[:, None]
 
 
+def outputs_of(columns: Tensor, coefficient: Tensor) -> Tensor:
+    """Outputs of all sets in one product, which reads the columns once; (n, q) and (G, q, P) -> (G, n, P)."""
+    together = columns @ coefficient.transpose(0, 1).flatten(1)
+    return together.unflatten(1, coefficient[:, 0].shape).transpose(0, 1).contiguous()
+
+
+def _along(columns: Tensor, values: Tensor) -> Tensor:
+    """The columns' products with values of all sets; (n, q) and (G, n, P) -> (G, q, P)."""
+    together = columns.T @ values.transpose(0, 1).flatten(1)
+    return together.unflatten(1, values[:, 0].shape).transpose(0, 1)
+
+
 def _step(
     target: Target, columns: Tensor, chosen: _Chosen, old: Tensor, new: Tensor, precision: Tensor, gram: Tensor
 ) -> tuple[Tensor, Tensor, bool]:
@@ -148,7 +160,7 @@ def _step(
     shape = (columns.shape[1], old.shape[1] // columns.shape[1])
 
     def at(coefficient: Tensor) -> tuple[Tensor, Tensor]:
-        out = columns @ coefficient.unflatten(1, shape)
+        out = outputs_of(columns, coefficient.unflatten(1, shape))
         penalty = 0.5 * (precision * chosen.take(coefficient) ** 2).sum(1)
         return out, (target.value(out) * target.weight).sum(1) + penalty
 
@@ -174,7 +186,7 @@ def _normal(
     """Hessian (G, m, m), with ones where there is padding, and right-hand side (G, m) of the Newton system."""
     sets, rows, outputs = score.shape
     pull = ((curvature @ out[..., None])[..., 0] - score) * weight[..., None]  # (G, n, P)
-    right = chosen.take((columns.T @ pull).flatten(1))
+    right = chosen.take(_along(columns, pull).flatten(1))
     scaled = (curvature * weight[..., None, None]).permute(0, 2, 3, 1)  # (G, P, P, n)
     gram = columns.new_zeros(sets, *2 * chosen.index.shape[1:])
     own = [index // outputs for index in chosen.index.split(chosen.sizes, 1)]  # columns of each output, (G, m_i)
@@ -201,23 +213,22 @@ def surprise(columns: Tensor, place: Tensor, groups: int, score: Tensor, weight:
     """P-values of score tests of each group of columns for each output, robust to heteroskedasticity; (G, k, P)."""
     scores = score * weight[..., None]
     member = torch.nn.functional.one_hot(place, groups).to(columns)  # (q, k)
-    square = (columns.T @ scores) ** 2  # (G, q, P)
-    variance = (columns.T**2) @ scores**2
+    square, variance = _along(columns, scores) ** 2, _along(columns**2, scores**2)  # (G, q, P)
     return _chi2(member.T @ square, member.T @ variance, member.T @ variance**2)
 
 
 def surprise_of_products(columns: Tensor, owner: Tensor, pairs: Tensor, score: Tensor, weight: Tensor) -> Tensor:
     """P-values of score tests of the products of two features' columns (n, a); (G, pairs, P)."""
-    scores = (score * weight[..., None]).permute(0, 2, 1)  # (G, P, n)
+    scores = (score * weight[..., None]).permute(0, 2, 1).float()  # (G, P, n); single precision is ample for a test
     size, (sets, outputs, _) = columns.shape[1], scores.shape
-    total, variance = (columns.new_zeros(sets * outputs * size, size) for _ in range(2))
-    for b, s in zip(columns.split(_ROWS), scores.split(_ROWS, 2), strict=True):
+    total, variance = (scores.new_zeros(sets * outputs * size, size) for _ in range(2))
+    for b, s in zip(columns.float().split(_ROWS), scores.split(_ROWS, 2), strict=True):
         total += (b.T * s[:, :, None, :]).flatten(0, 2) @ b
         variance += (b.T**2 * s[:, :, None, :] ** 2).flatten(0, 2) @ b**2
     member = torch.nn.functional.one_hot(owner).to(columns)  # (a, p)
 
     def by_pair(entries: Tensor) -> Tensor:
-        summed = member.T @ entries.unflatten(0, (sets, outputs, size)) @ member  # (G, P, p, p)
+        summed = member.T @ entries.to(member).unflatten(0, (sets, outputs, size)) @ member  # (G, P, p, p)
         return summed[:, :, pairs[:, 0], pairs[:, 1]].mT
 
     return _chi2(by_pair(total**2), by_pair(variance), by_pair(variance**2))

@@ -138,17 +138,18 @@ def fit(
         basis = Basis.of(x[some])
         allowed = _allowed(structure, basis, reads).to(x.device)
 
-        def surfaces(of: Standardised) -> dict[str, Additive]:
+        def surfaces(of: Standardised, near: Additive | None = None) -> dict[str, Additive]:
             more = (of.target(many, rows), x[many]) if len(many) > len(some) else None
-            return additive.fit(of.target(some, rows), basis, x[some], allowed, more)
+            return additive.fit(of.target(some, rows), basis, x[some], allowed, more, near)
 
+        found: dict[str, Additive] = {}
         if {"smooth", "additive"} & set(options.learners):
             found = surfaces(problem)
             learners |= {name: surface for name, surface in found.items() if name in options.learners}
         moves = centre is not None and _moves(centre, u, weight)
         if "uncentred" in options.learners and (moves or "additive" not in options.learners):  # or they coincide
             plain = Standardised.of(structure, u, weight, rows, None, own_outcome)
-            surface = surfaces(plain)["additive"]
+            surface = surfaces(plain, found.get("additive"))["additive"]
             same = centre is None
             learners["uncentred"] = surface if same else Uncentred(surface, plain.coordinates, problem.coordinates)
     if "network" in options.learners:

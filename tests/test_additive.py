@@ -317,7 +317,8 @@ def test_products_are_judged_as_their_columns_would_be(mixed):
     found = evidence.surprise_of_products(leading, owner, basis.pairs, score, weight)
     pieces = [(leading[:, owner == j, None] * leading[:, None, owner == k]).flatten(1) for j, k in basis.pairs.tolist()]
     place = torch.cat([torch.full((piece.shape[1],), i) for i, piece in enumerate(pieces)])
-    torch.testing.assert_close(found, evidence.surprise(torch.cat(pieces, 1), place, len(pieces), score, weight))
+    one_by_one = evidence.surprise(torch.cat(pieces, 1), place, len(pieces), score, weight)
+    torch.testing.assert_close(found, one_by_one, rtol=1e-5, atol=1e-7)  # products are judged in single precision
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, pytest.param(0.02)])
@@ -350,11 +351,11 @@ def names(found):
     return [{labels[found.groups[i]] for i in place[mine != 0]} - {"1"} for mine in found.coefficient[..., 0]]
 
 
-def discover(signal, x, sets=12, noise=1.0):
+def discover(signal, x, sets=12, noise=1.0, near=None):
     """Additive fits of `sets` outcomes with the same signal."""
     y, basis = signal + noise * normal(sets, len(x), seed=11), Basis.of(x)
     target = regression(y, torch.ones_like(x[:, :1]))
-    return additive.fit(target, basis, x, torch.ones(basis.groups, 1, dtype=torch.bool))
+    return additive.fit(target, basis, x, torch.ones(basis.groups, 1, dtype=torch.bool), near=near)
 
 
 @pytest.fixture(scope="module")
@@ -380,6 +381,34 @@ def test_a_product_without_main_effects_is_found():
     found = discover(x[:, 0] * x[:, 4], x, noise=1.5)
     assert all("x0*x4" in mine and len(mine) < 4 for mine in names(found["additive"]))
     assert not any("*" in name for mine in names(found["smooth"]) for name in mine)
+
+
+@pytest.fixture(scope="module")
+def twice():
+    x = standardised(normal(300, 6, seed=10))
+    truth = x[:, 5] + torch.sin(2.5 * x[:, 1]) + x[:, 4] * x[:, 5] + 0.6 * x[:, 0] * x[:, 2]
+    return truth, x, discover(truth, x)["additive"]
+
+
+def test_selection_begins_with_what_another_fit_selected(twice, monkeypatch):
+    truth, x, first = twice
+    monkeypatch.setattr(additive, "_ROUNDS", 1)  # nothing enters
+    monkeypatch.setattr(additive, "LEVEL", 1.0)  # nothing leaves
+    again = discover(truth, x, near=first)
+    assert set(again) == {"additive"}
+    assert len({tuple(sorted(mine)) for mine in names(first)}) > 1  # the sets differ, so that mixing them up would show
+    torch.testing.assert_close(again["additive"].groups, first.groups)
+    torch.testing.assert_close(again["additive"].active, first.active)
+    assert (again["additive"].outputs(x) - first.outputs(x)).square().mean() < 1e-3  # variances settle to some digits
+
+
+def test_selection_that_begins_elsewhere_ends_with_what_is_there(twice):
+    truth, x, _ = twice
+    elsewhere = discover(x[:, 3] + x[:, 0] * x[:, 3], x)["additive"]
+    found = discover(truth, x, near=elsewhere)["additive"]
+    for mine in names(found):
+        assert {"x5", "s1", "x4*x5", "x0*x2"} <= mine and len(mine) < 8
+    assert (found.outputs(x)[..., 0] - truth).square().mean() < 0.2
 
 
 def test_in_noise_next_to_nothing_is_found():
