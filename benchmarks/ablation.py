@@ -13,8 +13,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 
 import pandas as pd
+from ledger import append, record
 
 from deepreg import LBFGS, MLP, AdamW, simulate
+from deepreg.theta import LEARNERS
 
 TABLE = Path(__file__).with_suffix(".csv")
 PARTS: dict[str, dict[str, Any]] = {
@@ -22,10 +24,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "networks only": {"learners": ("network",)},
     "smooth only": {"learners": ("smooth",)},
     "additive only": {"learners": ("additive",)},
-    "without constant": {"learners": ("smooth", "additive", "network")},
-    "without smooth": {"learners": ("constant", "additive", "network")},
-    "without additive": {"learners": ("constant", "smooth", "network")},
-    "without network": {"learners": ("constant", "smooth", "additive")},
+    **{f"without {one}": {"learners": tuple(other for other in LEARNERS if other != one)} for one in LEARNERS},
     "patience 20": {"trainer": LBFGS(patience=20)},
     "minibatches": {"trainer": AdamW()},
     "2 members": {"members": 2},
@@ -45,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rng", type=int, default=0, help="seed of the study (default: 0)")
     parser.add_argument("--out", type=Path, default=TABLE, help=f"table to append to (default: {TABLE.name})")
     options = parser.parse_args()
+    run = 0
     for design in options.designs:
         for part in options.parts:
             rows = simulate.study(design, options.draws, options.n, rng=options.rng, fit_options=PARTS[part])
@@ -56,9 +56,8 @@ def main() -> None:
                 "effect_rmse": effect.rmse, "se_ratio": effect.se_ratio, "seconds": effect.seconds,
             }  # fmt: skip
             print("  ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in found.values()), flush=True)
-            pd.DataFrame([found]).to_csv(
-                options.out, mode="a", header=not options.out.exists(), index=False, float_format="%.5g"
-            )
+            run = run or record(options.out, {name: getattr(options, name) for name in ("draws", "n", "rng")})
+            append(options.out, pd.DataFrame([{"run": run, **found}]))
 
 
 if __name__ == "__main__":

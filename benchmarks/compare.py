@@ -12,14 +12,11 @@ environment of their own, see benchmarks/peers-requirements.txt. benchmarks/comp
 
 import argparse
 import csv
-import json
 import os
-import platform
 import sys
 import time
 import zlib
 from collections.abc import Collection, Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 import numpy as np
 import torch
 from compare_report import report
+from ledger import forget_peak, product, record, replace, resident
 from peers import METHODS, Method, load, target
 
 from deepreg import simulate
@@ -109,13 +107,6 @@ def mend(table: Path) -> None:
         replace(table, whole)
 
 
-def replace(table: Path, content: bytes) -> None:
-    """All or nothing: the old table stays until the new one is complete."""
-    new = table.with_suffix(".tmp")
-    new.write_bytes(content)
-    os.replace(new, table)
-
-
 def keys(table: Path) -> set[Key]:
     """The keys of the rows that are there."""
     with table.open(encoding="utf-8", newline="") as lines:
@@ -149,33 +140,6 @@ def draw(design: str, n: int, rng: int, number: int) -> tuple[Simulation, int]:
     seed = np.random.SeedSequence(rng, spawn_key=(zlib.crc32(design.encode()), n, number))
     for_data, for_methods = seed.spawn(2)
     return simulate.get(design)(n=n, rng=for_data), int(for_methods.generate_state(1)[0] >> 1)
-
-
-def product() -> float:
-    """Seconds of one 1536 x 1536 product in single precision, the least of five."""
-    a, times = torch.randn(1536, 1536), []
-    for _ in range(5):
-        start = time.perf_counter()
-        a @ a
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def resident(field: str) -> float:
-    """VmRSS or VmHWM of this process in MB; not a number where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return float("nan")
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), float("nan"))
-
-
-def forget_peak() -> None:
-    """Count the peak of memory from here on (Linux; elsewhere it is that of the whole run)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    except OSError:
-        return
 
 
 def measure(at: Key, method: Method, run: int) -> Row:
@@ -218,29 +182,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def record(options: argparse.Namespace) -> int:
-    """Note settings and versions of this run beside the table, and return the number of the run."""
-    notes = options.out.with_suffix(".json")
-    runs = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
-    number = len(runs) + 1
-    runs[str(number)] = {
-        "date": time.strftime("%Y-%m-%d"),
-        "settings": {name: getattr(options, name) for name in ("designs", "methods", "redo", "n", "draws", "rng")},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": {package: version(package) for package in PACKAGES},
-    }
-    replace(notes, (json.dumps(runs, indent=2) + "\n").encode())
-    return number
-
-
 def wanted(options: argparse.Namespace) -> Iterator[Key]:
     """In the order of running: small data first, then method by method."""
     for n in options.n:
@@ -276,7 +217,8 @@ def main(arguments: list[str]) -> None:
     here = str(Path(__file__).resolve().parent)
     sys.path[:] = [entry for entry in sys.path if entry != here]  # or numba takes coverage.py for the package coverage
     methods = {name: load(name) for name in dict.fromkeys(at.method for at in todo)}
-    fill(options.out, todo, methods, record(options))
+    settings = {name: getattr(options, name) for name in ("designs", "methods", "redo", "n", "draws", "rng")}
+    fill(options.out, todo, methods, record(options.out, settings, PACKAGES))
 
 
 if __name__ == "__main__":

@@ -8,19 +8,16 @@ Each row of the table belongs to a run; benchmarks/coverage.json holds the setti
 import argparse
 import json
 import os
-import platform
 import sys
-import time
-from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded, and for the worker processes
 
 import pandas as pd
+from ledger import append, record
 
 from deepreg import simulate
 
-PACKAGES = ("deepreg-structural", "torch", "numpy", "scipy", "pandas", "formulaic", "statsmodels")
 TABLE = Path(__file__).with_suffix(".csv")
 
 
@@ -36,35 +33,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def record(out: Path, options: argparse.Namespace) -> int:
-    """Note settings and versions of this run beside the table, and return the number of the run."""
-    notes = out.with_suffix(".json")
-    runs = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
-    number = len(runs) + 1
-    runs[str(number)] = {
-        "date": time.strftime("%Y-%m-%d"),
-        "settings": {"draws": options.draws, "n": options.n, "rng": options.rng, "fit": options.fit},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": {package: version(package) for package in PACKAGES},
-    }
-    notes.write_text(json.dumps(runs, indent=2) + "\n", encoding="utf-8")
-    return number
-
-
-def append(out: Path, table: pd.DataFrame) -> None:
-    """Add rows to the table; columns that one of the two lacks stay empty."""
-    known = [pd.read_csv(out)] if out.exists() else []
-    pd.concat([*known, table], ignore_index=True).to_csv(out, index=False, float_format="%.6g", lineterminator="\n")
-
-
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +43,9 @@ def main(arguments: list[str]) -> None:
         )
         table = simulate.tabulate(rows).reset_index()
         print(f"\n{design}, n = {options.n}\n{table.round(4).to_string(index=False)}", flush=True)
-        run = run or record(options.out, options)
-        append(
-            options.out,
-            pd.concat([pd.DataFrame({"run": run, "design": design, "n": options.n}, table.index), table], axis=1),
-        )
+        run = run or record(options.out, {name: getattr(options, name) for name in ("draws", "n", "rng", "fit")})
+        labels = pd.DataFrame({"run": run, "design": design, "n": options.n}, table.index)
+        append(options.out, pd.concat([labels, table], axis=1))
 
 
 if __name__ == "__main__":

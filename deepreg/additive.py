@@ -27,7 +27,7 @@ class Additive:
 
     def outputs(self, x: Tensor) -> Tensor:
         """(n, p) -> (G, n, P)."""
-        return evidence.outputs_of(self.basis.columns(x, self.groups)[0].to(self.coefficient), self.coefficient)
+        return evidence.outputs_of(self.basis.columns(x, self.groups)[0], self.coefficient)
 
 
 def fit(

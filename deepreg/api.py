@@ -37,7 +37,7 @@ def structural(
     ----------
     formula : str
         For example "final_grade ~ tutoring | struggling + prior_grade + C(grade_level)".
-    data : pandas or polars DataFrame, pyarrow Table, or mapping of columns
+    data : pandas or polars DataFrame, pyarrow Table or Dataset, path of a Parquet file, or mapping of columns
         Never changed. Rows with missing or infinite values are dropped and counted, or refused (`missing`).
     family : str or Family
         "linear", "gaussian", "logit" or "poisson"; see `deepreg.families.names()`.

@@ -1,10 +1,13 @@
 """Functions of the features in groups: a linear term and a smooth departure from it for each, and their products."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from .units import blocks
 
 SMOOTHS = 8  # smooth functions of a feature, at most
 PAIRED = 150  # features up to which products of two are looked at
@@ -65,7 +68,7 @@ class Basis:
     @classmethod
     def of(cls, x: Tensor, most: int = SMOOTHS) -> "Basis":
         """From standardised features (n, p), with at most `most` smooth functions of each."""
-        return cls(tuple(Smooth.of(v, most) for v in x.unbind(1)))
+        return cls(tuple(Smooth.of(v, most) for v in x.double().unbind(1)))
 
     @property
     def features(self) -> int:
@@ -93,12 +96,12 @@ class Basis:
         return torch.cat([torch.zeros(1, self.features, dtype=torch.bool), eye, eye, eye[first] | eye[second]])
 
     def leading(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The functions that enter products, and the feature of each; (n, a) and (a,) long."""
-        return _beside([self._lead(x, j) for j in range(self.features)])
+        """The functions that enter products, and the feature of each; (n, a) float64 and (a,) long."""
+        return _beside(x, lambda some: [self._lead(some, j) for j in range(self.features)])
 
     def columns(self, x: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """The functions of some groups, and the position in `groups` of each one's; (n, q) and (q,) long."""
-        return _beside([self._group(x, g) for g in groups.tolist()])
+        """The functions of some groups, and the position in `groups` of each one's; (n, q) float64 and (q,) long."""
+        return _beside(x, lambda some: [self._group(some, g) for g in groups.tolist()])
 
     def _group(self, x: Tensor, g: int) -> Tensor:
         p = self.features
@@ -118,7 +121,11 @@ class Basis:
         return line if smooth is None else torch.cat([line, smooth(x[:, j])[:, : None if every else LEADING - 1]], 1)
 
 
-def _beside(pieces: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Columns side by side (n, q), and the position of the piece that each is from (q,)."""
-    place = [torch.full((piece.shape[1],), i, device=piece.device) for i, piece in enumerate(pieces)]
-    return torch.cat(pieces, 1), torch.cat(place)
+def _beside(x: Tensor, pieces: Callable[[Tensor], list[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Columns side by side (n, q) float64, and the position of the piece that each is from (q,)."""
+    width = [piece.shape[1] for piece in pieces(x[:0].double())]
+    place = torch.arange(len(width), device=x.device).repeat_interleave(torch.tensor(width, device=x.device))
+    columns = torch.empty(len(x), sum(width), dtype=torch.float64, device=x.device)
+    for rows in blocks(len(x)):
+        torch.cat(pieces(x[rows].double()), 1, out=columns[rows])
+    return columns, place

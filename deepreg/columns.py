@@ -1,8 +1,12 @@
 """Columns: the caller's data, of any kind allowed, as clean pandas columns: float, integer, bool or category."""
 
+import os
+import sys
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import narwhals as nw
 import numpy as np
@@ -12,14 +16,72 @@ from pandas.api import types
 from deepreg.errors import DataError
 from deepreg.formula import near
 
-ALLOWED = "a pandas or polars DataFrame, a pyarrow Table, or a dict of equally long arrays"
-Table: TypeAlias = "pd.DataFrame | nw.DataFrame[Any]"
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+
+ALLOWED = (
+    "a pandas or polars DataFrame, a pyarrow Table or Dataset, the path of a Parquet file, or a dict of equally long "
+    "arrays"
+)
+OTHER = "Open other files yourself, for example with pandas.read_csv(...), and pass the table."
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A table that stays on disk: one column at a time is read, and only those that are asked for."""
+
+    dataset: "Dataset"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Stored":
+        """A Parquet file, or a directory of them; DataError where it cannot be read."""
+        place = Path(path)
+        if not place.exists():
+            raise DataError(f"data={str(path)!r} is read as the path of a Parquet file; nothing is there. {OTHER}")
+        try:
+            from pyarrow import ArrowInvalid
+            from pyarrow.dataset import dataset
+        except ImportError:
+            raise DataError(
+                f"data={str(path)!r}: Parquet is read by pyarrow, which is not installed. Type pip install pyarrow."
+            ) from None
+        try:
+            return cls(dataset(place, format="parquet"))
+        except (ArrowInvalid, OSError) as error:
+            raise DataError(f"data={str(path)!r} cannot be read as Parquet: {error}. {OTHER}") from error
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.dataset.schema.names)
+
+    @cached_property
+    def rows(self) -> int:
+        return int(self.dataset.count_rows())
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def select(self, wanted: list[str]) -> pd.DataFrame:
+        """Columns in the order of the file, as pyarrow turns them into pandas."""
+        read = {}
+        for name in wanted:
+            column = self.dataset.to_table(columns=[name]).column(name)
+            read[name] = column.to_pandas()
+        return pd.DataFrame(read, index=pd.RangeIndex(self.rows), copy=False)
+
+
+Table: TypeAlias = "pd.DataFrame | nw.DataFrame[Any] | Stored"
 
 
 def table(data: Any) -> Table:
     """Open the caller's data without copying; DataError unless it is one of the kinds allowed."""
     if isinstance(data, pd.DataFrame):
         return data
+    if isinstance(data, str | os.PathLike):
+        return Stored.open(data)
+    arrow = sys.modules.get("pyarrow.dataset")  # who has a Dataset has imported it
+    if arrow is not None and isinstance(data, arrow.Dataset):
+        return Stored(data)
     if isinstance(data, Mapping):
         lengths = {str(name): np.shape(value)[:1] for name, value in data.items()}
         if not lengths or () in lengths.values() or len(set(lengths.values())) > 1:
@@ -57,6 +119,8 @@ def pick(opened: Table, wanted: Iterable[str], purpose: str = "The formula") -> 
             )
     if isinstance(opened, pd.DataFrame):
         return opened[wanted].reset_index(drop=True)
+    if isinstance(opened, Stored):
+        return opened.select(wanted)
     picked = opened.select(wanted).to_pandas().reset_index(drop=True)
     if opened.implementation.is_polars():  # the codes of a polars Categorical say which value came first, not an order
         for name in (name for name in wanted if opened.schema[name] == nw.Categorical):

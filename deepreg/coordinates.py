@@ -35,16 +35,21 @@ class Coordinates:
     shift: float
     scale: float
 
-    def around(self, outputs: Tensor) -> Tensor:
-        """theta of each group for the standardised outcome and regressors; (G, n, P) -> (G, n, P)."""
-        return self.start[:, None, :] + outputs @ self.transform.mT
+    def around(self, outputs: Tensor, owner: Tensor | None = None) -> Tensor:
+        """theta of each group for the standardised outcome and regressors; (G, n, P) -> (G, n, P).
 
-    def values(self, outputs: Tensor, centre: Centre = None) -> Tensor:
-        """theta of each group in the coordinates of the caller's data; (G, n, P) -> (G, n, P).
-
-        `centre` is E[d | x] of each group where fitted with one.
+        With `owner` (R, n), the group of each, (R, n, P) -> (R, n, P).
         """
-        theta = self.around(outputs)
+        if owner is None:
+            return self.start[:, None, :] + outputs @ self.transform.mT
+        return self.start[owner] + (self.transform[owner] * outputs[..., None, :]).sum(-1)
+
+    def values(self, outputs: Tensor, centre: Centre = None, owner: Tensor | None = None) -> Tensor:
+        """theta of each group in the coordinates of the caller's data; shapes as in `around`.
+
+        `centre` is E[d | x], shaped as the outputs, where fitted with one.
+        """
+        theta = self.around(outputs, owner)
         intercept = self.structure.intercept
         if intercept is None or not self.structure.movable:
             return theta
@@ -60,13 +65,15 @@ class Standardised:
 
     coordinates: Coordinates
     units: Units  # d is (1 or G, n, K)
+    weight: Tensor  # (n,)
+    fitted: Tensor  # (G, n) bool: the rows of each group's training and validation
     own_outcome: bool  # whether y is (G, n, ...)
 
     @classmethod
     def of(
-        cls, structure: Structure, u: Units, weight: Tensor, rows: Tensor, centre: Centre, own_outcome: bool
+        cls, structure: Structure, u: Units, weight: Tensor, fitted: Tensor, centre: Centre, own_outcome: bool
     ) -> "Standardised":
-        """From n units in float64 and their weights (n,); rows (G, n) are the weights of each group's training rows."""
+        """From n units in float64."""
         family, intercept, k = structure.family, structure.intercept, len(structure.terms)
         y, shift, scale = family.standardise(u) if structure.movable else (u.y, 0.0, 1.0)
         mean, d = torch.zeros(k, dtype=u.d.dtype, device=u.d.device), u.d[None]  # (1, n, K)
@@ -75,18 +82,19 @@ class Standardised:
             mean[intercept] = 0.0
             d = d - (mean if centre is None else centre)  # (1 or G, n, K)
         around = Units(y, d, u.mask)
-        pooled = structure.pooled(around, rows)
+        pooled = structure.pooled(around, weight[None], fitted)
         transform, size = _metric(pooled, structure.levels)
         transform = transform * size[:, None, None]
-        return cls(Coordinates(structure, pooled.theta, transform, size**2, mean, shift, scale), around, own_outcome)
+        coordinates = Coordinates(structure, pooled.theta, transform, size**2, mean, shift, scale)
+        return cls(coordinates, around, weight, fitted, own_outcome)
 
-    def target(self, rows: Tensor, weight: Tensor) -> Target:
-        """The problem of empirical Bayes on some rows, for weights (G, n) of all."""
+    def target(self, rows: Tensor) -> Target:
+        """The problem of empirical Bayes on some rows."""
         at, family = self.coordinates, self.coordinates.structure.family
         y = self.units.y[:, rows] if self.own_outcome else self.units.y[rows]
         u = Units(y, self.units.d[:, rows], self.units.mask[rows])
         turn, unit = at.transform[:, None], at.unit[:, None]
-        kept = weight[:, rows]
+        kept = self.fitted[:, rows] * self.weight[rows]
 
         def value(out: Tensor) -> Tensor:
             return family.loss(u, at.around(out)) / unit
@@ -104,29 +112,28 @@ class Standardised:
 
         return Target(value, derivatives, kept * (kept.sum(1) / (kept**2).sum(1))[:, None])
 
-    def trained(self, network: Network, x: Tensor, weight: Tensor, splits: Splits) -> Problem:
+    def trained(self, network: Network, x: Tensor, splits: Splits) -> Problem:
         """The problem of the networks."""
-        at = self.coordinates
-        y, d, mask = self.units.y.float(), self.units.d.float(), self.units.mask.float()
+        at, (y, d, mask) = self.coordinates, self.units
         base, turn, unit = at.start.float(), at.transform.float(), at.unit.float()
 
         def loss(replicates: Tensor, rows: Tensor) -> Loss:
             group = splits.owner[replicates]
             outcome = y[group[:, None], rows] if self.own_outcome else y[rows]
-            units = Units(outcome, d[(group % len(d))[:, None], rows], mask[rows])
+            around = d[(group % len(d))[:, None], rows]
+            units = Units(outcome.float(), around.float(), mask[rows].float())
             origin, rotation, scale = base[group][:, None, :], turn[group].mT, unit[group][:, None]
             return lambda out: at.structure.family.loss(units, origin + out @ rotation) / scale
 
-        return Problem(network, x.float(), loss, weight.float())
+        return Problem(network, x.float(), loss, self.weight.float())
 
-    def held_out_loss(self, splits: Splits, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        """The mean loss of held-out outputs (R, n, P)."""
-        at, owner = self.coordinates, splits.held_out
-        rows = torch.arange(len(weight), device=weight.device)
-        y = self.units.y[owner, rows] if self.own_outcome else self.units.y
-        u = Units(y, self.units.d[owner % len(self.units.d), rows], self.units.mask)
-        start, turn = at.start[owner], at.transform[owner]  # (R, n, P), (R, n, P, P)
-        share = weight / weight.sum() / len(owner) / at.unit.mean()
+    def held_out_loss(self, owner: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
+        """The mean loss of held-out outputs (R, b, P) on some rows (b,), which the groups in owner (R, b) hold out."""
+        at = self.coordinates
+        y = self.units.y[owner, rows] if self.own_outcome else self.units.y[rows]
+        u = Units(y, self.units.d[owner % len(self.units.d), rows], self.units.mask[rows])
+        start, turn = at.start[owner], at.transform[owner]  # (R, b, P), (R, b, P, P)
+        share = self.weight[rows] / self.weight[rows].sum() / len(owner) / at.unit.mean()
 
         def loss(out: Tensor) -> Tensor:
             theta = start + (turn * out[..., None, :]).sum(-1)

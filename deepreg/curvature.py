@@ -1,6 +1,6 @@
 """Lambda(x) = E[Hessian | x]: integrated over a known or an estimated law of the treatment, or regressed on x."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from .families.nuisance import Precision
 from .law import Cells, FittedLaw, Nodes
 from .splits import Splits
 from .structure import Structure
-from .theta import Options, Theta, fit, held_out
+from .theta import Options, Theta, fit
 from .units import Units
 
 
@@ -28,15 +28,18 @@ class Lambda(NamedTuple):
 
 
 class Curvature(Protocol):
-    """How Lambda(x) is learned. `law` comes before theta is trained, `inverse` after."""
+    """How Lambda(x) is learned. `law` comes before theta is trained, `inverse` after.
+
+    theta is that of the group that held each row out (R, n, P); every() gives each group's at all rows (G, n, P).
+    """
 
     label: str
     three_way: bool
 
     def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None: ...
     def inverse(
-        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
-        nodes: Nodes | None, options: Options,
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
+        splits: Splits, nodes: Nodes | None, options: Options,
     ) -> Lambda: ...  # fmt: skip
 
 
@@ -70,11 +73,11 @@ class EstimatedLaw:
         return law.estimate(design, x, splits, options, self.trim)
 
     def inverse(
-        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
-        nodes: Nodes | None, options: Options,
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
+        splits: Splits, nodes: Nodes | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
-        return integrated(structure, held_out(theta, splits), nodes, self.floor)
+        return integrated(structure, theta, nodes, self.floor)
 
 
 @dataclass(frozen=True)
@@ -161,11 +164,11 @@ class KnownLaw:
         return chance
 
     def inverse(
-        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
-        nodes: Nodes | None, options: Options,
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
+        splits: Splits, nodes: Nodes | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
-        return integrated(structure, held_out(theta, splits), nodes, 1e-6)
+        return integrated(structure, theta, nodes, 1e-6)
 
 
 def _column(design: Design, value: float | str | None) -> Tensor:
@@ -195,13 +198,14 @@ class Regressed:
         return None
 
     def inverse(
-        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, splits: Splits,
-        nodes: Nodes | None, options: Options,
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
+        splits: Splits, nodes: Nodes | None, options: Options,
     ) -> Lambda:  # fmt: skip
+        at = every()
         try:  # E[Hessian | d, x] is less noisy and never indefinite
-            hessian = structure.family.information(u, theta)  # (G, n, P, P)
+            hessian = structure.family.information(u, at)  # (G, n, P, P)
         except NotAvailable:
-            hessian = structure.family.derivatives(u, theta)[1]
+            hessian = structure.family.derivatives(u, at)[1]
         rows = splits.spare * weight
         mean = (hessian * rows[:, :, None, None]).sum(1) / rows.sum(1)[:, None, None]
         lower, failed = torch.linalg.cholesky_ex(mean)  # (G, P, P); the regression runs on whitened Hessians
@@ -216,7 +220,7 @@ class Regressed:
         third = splits.on_spare()
         empty = Units(white, u.d[:, :0], u.mask)
         fitted: Theta = fit(Structure(family, ()), empty, x, weight, third, options, own_outcome=True)
-        precision = held_out(family.mean(empty, fitted.values(x)), splits)  # (R, n, P, P)
+        precision = family.mean(empty, fitted.held_out(x, splits))  # (R, n, P, P)
         unit = lower[splits.held_out]  # (R, n, P, P)
         eigenvalues, vectors = torch.linalg.eigh(precision)
         return _floored(1 / eigenvalues, vectors, unit, self.floor)
@@ -224,9 +228,11 @@ class Regressed:
 
 def integrated(structure: Structure, theta: Tensor, nodes: Nodes, floor: float) -> Lambda:
     """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
-    u = nodes.units(nodes.frame())
-    rows = theta[:, :, None, :].expand(*u.y.shape, -1)
-    value = (structure.family.information(u, rows) * nodes.weight[..., None, None]).sum(2)
+    value = theta.new_empty(*theta.shape, theta.shape[-1])
+    for rows, some in nodes.parts():
+        u = some.units(some.frame())
+        at = theta[:, rows, None, :].expand(*u.y.shape, -1)
+        value[:, rows] = (structure.family.information(u, at) * some.weight[..., None, None]).sum(2)
     return invert(value, floor)
 
 

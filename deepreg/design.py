@@ -36,8 +36,8 @@ class Design:
     """The tensors of `outcome ~ regressors | features | controls` on the rows used, and how to rebuild them elsewhere.
 
     units.y is (n,), units.d (n, K) with columns named by `terms` as statsmodels names them; x (n, p) and w (n, q) are
-    the features and controls, standardised and clipped at +-5 standard deviations. All tensors are float64 except
-    cluster (n, 0|1|2), which holds codes 0..G-1.
+    the features and controls, standardised, clipped at +-5 standard deviations and in single precision. The other
+    tensors are float64 but for cluster (n, 0|1|2), which holds codes 0..G-1.
 
     Examples:
         >>> import numpy as np
@@ -201,8 +201,8 @@ def _design(
     d = matrices.get("regressors", np.full((n, len(recipe.regressors.names)), np.nan))
     return Design(
         units=Units(_tensor(y), _tensor(d), torch.ones(n, dtype=torch.float64)),
-        x=_tensor(matrices.get("features", np.empty((n, 0)))),
-        w=_tensor(matrices.get("controls", np.empty((n, 0)))),
+        x=_tensor(matrices.get("features", np.empty((n, 0))), "float32"),
+        w=_tensor(matrices.get("controls", np.empty((n, 0))), "float32"),
         terms=recipe.regressors.names,
         features=recipe.features.names if recipe.features else (),
         controls=recipe.controls.names if recipe.controls else (),
@@ -387,5 +387,5 @@ def _shown(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {cause}" for cause, count in dropped.items())
 
 
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype="float64"))
+def _tensor(values: np.ndarray, dtype: str = "float64") -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=dtype))

@@ -7,8 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .units import blocks
+
 _FREE = 1e-8  # precision of a coefficient without a prior
 _ROWS = 2048  # rows in a block of the sums over rows
+_REACH = torch.tensor([torch.inf, 4.0, 1.0], dtype=torch.float64)  # factor by which one step may change a variance
 
 
 class Target(NamedTuple):
@@ -34,7 +37,9 @@ def maximise(
 
     columns is (n, q); place (q,) gives the group of each, of which group 0 is the unpenalised constant; active
     (G, k, P) says which groups move which outputs. Newton steps on the coefficients alternate with fixed-point steps on
-    the variances (MacKay 1992; for penalised likelihoods Wood and Fasiolo 2017), all G at once.
+    the variances (MacKay 1992; for penalised likelihoods Wood and Fasiolo 2017), all G at once. Where the loss is not
+    quadratic a variance can run away with a step that the quadratic model got wrong. So a step that has to be shortened
+    is not taken: the variances go back, change by at most a factor of 4 in the next one, and not at all if that fails.
     """
     sets, groups, outputs = active.shape
     size = columns.shape[1]
@@ -50,13 +55,18 @@ def maximise(
     precision = torch.where(free, _FREE, precision.clamp(1e-6, 1e9))
     weight, total = target.weight, target.weight.sum(1)
     out = outputs_of(columns, coefficient.unflatten(1, (size, outputs)))
-    for _ in range(8):
+    level = torch.zeros(sets, dtype=torch.long, device=place.device)  # of caution, in each set
+    for tries in range(24):
+        before_step, reach = precision, _REACH.to(place.device)[level][:, None]
         score, curvature = target.derivatives(out)
         gram, pull = _normal(columns, weight, score, curvature, out, chosen)
         unit = torch.linalg.inv((curvature * weight[..., None, None]).sum(1) / total[:, None, None])
-        turned = unit[:, None] @ curvature  # of rank one, a row is one observation of all outputs; of full rank, P
-        repeat = ((turned * turned.mT).sum((-1, -2)) * weight).sum(1) / total / outputs**2
-        repeat = repeat.clamp(1 / outputs, 1.0)
+        # of rank one, a row is one observation of all outputs; of full rank, P
+        repeat = torch.zeros_like(total)
+        for rows in blocks(len(columns)):
+            turned = unit[:, None] @ curvature[:, rows]
+            repeat += ((turned * turned.mT).sum((-1, -2)) * weight[:, rows]).sum(1)
+        repeat = (repeat / total / outputs**2).clamp(1 / outputs, 1.0)
         for step in range(steps):
             ridge = chosen.spread(precision)
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + torch.diag_embed(ridge)))
@@ -70,12 +80,18 @@ def maximise(
             noise = spread / (total - (taken * ~closed).sum(1) * repeat).clamp_min(1.0)
             new = noise[:, None] * taken / chosen.sums(found**2).clamp_min(1e-300)
             new = torch.where(free, _FREE, new.clamp(1e-6, 1e9))
+            new = new.clamp(before_step / reach, before_step * reach)
             change = ((new.log() - precision.log()).abs() * (taken > 0.02) * ~closed).max()
             if change < 0.1 or step == steps - 1:
                 break
             precision = new
-        coefficient, out, settled = _step(target, columns, chosen, coefficient, full, ridge, gram)
-        if settled:
+        moved, there, whole, exact = _step(target, columns, chosen, coefficient, full, ridge, gram)
+        refused = ~whole & (level < 2)
+        coefficient = torch.where(refused[:, None], coefficient, moved)
+        out = torch.where(refused[:, None, None], out, there)
+        precision = torch.where(refused[:, None], before_step, precision)
+        level = torch.where(refused, level + 1, level.clamp_max(1))
+        if bool((exact & ~refused).all()) or (tries >= 7 and not bool(level.any())):
             break
     precision = torch.where(closed, 10.0, precision)  # where they start, should they come in
     return Fit(
@@ -152,10 +168,11 @@ def _along(columns: Tensor, values: Tensor) -> Tensor:
 
 def _step(
     target: Target, columns: Tensor, chosen: _Chosen, old: Tensor, new: Tensor, precision: Tensor, gram: Tensor
-) -> tuple[Tensor, Tensor, bool]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """From old coefficients towards new ones, halving until the penalised loss falls.
 
-    Returns them, the outputs, and whether the quadratic model that gave the step was exact enough to stop.
+    Returns them, the outputs, and for each set whether the step was taken whole, and whether the quadratic model that
+    gave it was exact enough to stop.
     """
     shape = (columns.shape[1], old.shape[1] // columns.shape[1])
 
@@ -176,8 +193,8 @@ def _step(
         if not bool(worse.any()):
             break
         length = torch.where(worse, 0.5 * length, length)
-    exact = (length == 1.0) & ((start - value - fall).abs() <= 1e-3 * fall + 1e-2)
-    return coefficient, out, bool(exact.all())
+    whole = length == 1.0
+    return coefficient, out, whole, whole & ((start - value - fall).abs() <= 1e-3 * fall + 1e-2)
 
 
 def _normal(
@@ -192,10 +209,9 @@ def _normal(
     own = [index // outputs for index in chosen.index.split(chosen.sizes, 1)]  # columns of each output, (G, m_i)
     ends = list(itertools.accumulate(chosen.sizes, initial=0))
     spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
-    transposed = columns.T.contiguous()
-    for start in range(0, rows, _ROWS):
-        block = slice(start, start + _ROWS)
-        parts = [transposed[:, block][index] for index in own]  # (G, m_i, b)
+    for block in blocks(rows, _ROWS):
+        transposed = columns[block].T.contiguous()
+        parts = [transposed[index] for index in own]  # (G, m_i, b)
         for i, j in itertools.combinations_with_replacement(range(outputs), 2):
             gram[:, spans[i], spans[j]] += (parts[i] * scaled[:, i, j, None, block]) @ parts[j].mT
     for i, j in itertools.combinations(range(outputs), 2):

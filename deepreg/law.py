@@ -4,7 +4,7 @@ Discrete variables are classified jointly (one class for each combination of lev
 is location plus scale times an empirical standardised residual, given x and the class.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ from .families.continuous import Gaussian
 from .families.nuisance import Multinomial
 from .splits import Splits
 from .structure import Structure
-from .theta import Options, Theta, fit, held_out
-from .units import Units
+from .theta import Options, Theta, fit
+from .units import BLOCK, Units, blocks
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,19 @@ class Nodes:
     weight: Tensor  # (R, n, Q), sums to 1
     values: Mapping[str, np.ndarray]  # each structural variable, (R, n, Q)
     design: Design
+    start: int = 0  # row of the design that the first row here is
+
+    def parts(self) -> "Iterator[tuple[slice, Nodes]]":
+        """The nodes of some rows after the other, with the rows."""
+        repeats, n, q = self.weight.shape
+        for rows in blocks(n, max(BLOCK // (repeats * q), 1)):
+            values = {name: value[:, rows] for name, value in self.values.items()}
+            yield rows, Nodes(self.weight[:, rows], values, self.design, self.start + rows.start)
 
     def frame(self) -> pd.DataFrame:
         """The rows of the design repeated for each repeat and node, with the node's values; R n Q rows."""
         repeats, n, q = self.weight.shape
-        rows = np.tile(np.repeat(np.arange(n), q), repeats)
+        rows = self.start + np.tile(np.repeat(np.arange(n), q), repeats)
         return self.design.frame.iloc[rows].reset_index(drop=True).assign(
             **{name: value.reshape(-1) for name, value in self.values.items()}
         )  # fmt: skip
@@ -83,7 +91,8 @@ class Overlap(NamedTuple):
 class FittedLaw:
     """A law of the structural variables given x: class probabilities, and location and scale of the continuous ones.
 
-    Anything it returns has one entry for each group g of the splits, fitted without that group's held-out rows.
+    What it returns has an entry for each group of the splits, fitted without that group's held-out rows; where splits
+    are given, one for each repeat, by the group that held the row out.
     """
 
     design: Design
@@ -101,10 +110,10 @@ class FittedLaw:
         """Whether it can be evaluated at other x than those of the design: a law given row by row cannot."""
         return not isinstance(self.classifier, Tensor) and all(isinstance(m, Theta) for m in self.moments)
 
-    def probability(self, x: Tensor, trim: bool = True) -> Tensor:
+    def probability(self, x: Tensor, splits: Splits | None = None, trim: bool = True) -> Tensor:
         """P(class | x) of each group; (n, p) -> (G or 1, n, C)."""
         if isinstance(self.classifier, Theta):
-            raw = Multinomial(len(self.cells.table)).mean(_none(x), self.classifier.values(x))
+            raw = Multinomial(len(self.cells.table)).mean(_none(x), _values(self.classifier, x, splits))
             if not trim:
                 return raw
             floored = raw.maximum(self.floor)
@@ -113,13 +122,13 @@ class FittedLaw:
             return torch.ones(1, len(x), 1, dtype=torch.float64, device=x.device)
         return self.classifier[None]
 
-    def location_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def location_scale(self, x: Tensor, splits: Splits | None = None) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each continuous variable given x and class; (G or 1, n, C, V) each."""
         means, scales = [], []
         classes = len(self.cells.table)
         for moment in self.moments:
             if isinstance(moment, Theta):
-                value = torch.stack([moment.values(_with_class(x, c, classes)) for c in range(classes)], 2)
+                value = torch.stack([_values(moment, _with_class(x, c, classes), splits) for c in range(classes)], 2)
                 means.append(value[..., 0])
                 scales.append(value[..., 1].exp())
             else:
@@ -127,12 +136,14 @@ class FittedLaw:
                 scales.append(moment[1][None, :, None].expand(1, -1, classes))
         return torch.stack(means, -1), torch.stack(scales, -1)
 
-    def _points(self, x: Tensor, shape: Tensor, mass: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _points(
+        self, x: Tensor, shape: Tensor, mass: Tensor, splits: Splits | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Node weights (G, n, Q) and continuous values (G, n, Q, V), the classes outermost within Q."""
-        probability = self.probability(x)
+        probability = self.probability(x, splits)
         if not self.continuous:
             return probability, None
-        mean, scale = self.location_scale(x)
+        mean, scale = self.location_scale(x, splits)
         value = mean[..., None, :] + scale[..., None, :] * shape  # (G, n, C, S, V)
         if self.support is not None:
             value = value.clamp(self.support[0], self.support[1])
@@ -146,23 +157,31 @@ class FittedLaw:
         Any function of x would be a valid origin for d, so three nodes stand for each continuous law here.
         """
         shape, mass = (self.shape, self.mass) if self.shape.shape[1] != 1 else _gauss(self.shape[:, 0], 3, self.mass)
+        first, *others = blocks(len(x))
+        part = self._centre(x[first], shape, mass) * terms_free
+        found = part.new_empty(len(part), len(x), part.shape[2])
+        found[:, first] = part
+        for rows in others:
+            found[:, rows] = self._centre(x[rows], shape, mass) * terms_free
+        return found
+
+    def _centre(self, x: Tensor, shape: Tensor, mass: Tensor) -> Tensor:
         weight, value = self._points(x, shape, mass)
         if value is None:
             d = self.design.structural(self.cells.table).to(weight)  # (C, K): the variables of part 1 alone decide
-            return (weight @ d) * terms_free
+            return weight @ d
         groups, n, q = weight.shape
         cells = np.tile(np.repeat(np.arange(len(self.cells.table)), len(mass)), groups * n)
         frame = self.cells.table.iloc[cells].reset_index(drop=True).assign(
             **{name: value[..., j].reshape(-1).cpu().numpy() for j, name in enumerate(self.continuous)}
         )  # fmt: skip
         d = self.design.structural(frame).to(weight).unflatten(0, (groups, n, q))
-        return (weight[..., None] * d).sum(2) * terms_free
+        return (weight[..., None] * d).sum(2)
 
     def nodes(self, x: Tensor, splits: Splits) -> Nodes:
         """Quadrature for each row under the group that held it out."""
-        weight, value = self._points(x, self.shape, self.mass)
-        groups = splits.groups
-        weight = held_out(weight.expand(groups, -1, -1), splits)
+        weight, value = self._points(x, self.shape, self.mass, splits)
+        weight = weight.expand(len(splits.fold), -1, -1)
         repeats, n, q = weight.shape
         cells = np.repeat(np.arange(len(self.cells.table)), q // len(self.cells.table))
         values = {
@@ -170,7 +189,7 @@ class FittedLaw:
             for name in self.cells.table.columns
         }
         if value is not None:
-            value = held_out(value.expand(groups, -1, -1, -1), splits).cpu().numpy()
+            value = value.expand(repeats, -1, -1, -1).cpu().numpy()
             values |= {name: value[..., j] for j, name in enumerate(self.continuous)}
         return Nodes(weight, values, self.design)
 
@@ -180,7 +199,8 @@ class FittedLaw:
             return self
         nodes = self.nodes(x, splits)
         try:
-            nodes.regressors(nodes.frame())
+            for _, some in nodes.parts():
+                some.regressors(some.frame())
         except DataError:
             t = torch.tensor(self.design.frame[list(self.continuous)].to_numpy(np.float64), device=x.device)
             return replace(self, support=torch.stack([t.amin(0), t.amax(0)]))
@@ -190,13 +210,17 @@ class FittedLaw:
         """How much each row could have had another treatment."""
         spread = None
         if self.continuous:
-            scale = self.location_scale(x)[1].flatten(0, 2).median(0).values
+            scale = self.location_scale(x, splits)[1].flatten(0, 2).median(0).values
             sd = torch.tensor([float(self.design.frame[name].std()) for name in self.continuous]).to(scale)
             spread = float((scale / sd).min())
         if self.classifier is None:
             return Overlap(None, 0, spread)
-        raw = held_out(self.probability(x, trim=False).expand(splits.groups, -1, -1), splits)  # (R, n, C)
+        raw = self.probability(x, splits, trim=False)  # (R or 1, n, C)
         return Overlap(raw.mean(0).min(-1).values, int((raw < self.floor).any(-1).any(0).sum()), spread)
+
+
+def _values(theta: Theta, x: Tensor, splits: Splits | None) -> Tensor:
+    return theta.values(x) if splits is None else theta.held_out(x, splits)
 
 
 def _none(x: Tensor) -> Units:
@@ -230,7 +254,7 @@ def estimate(design: Design, x: Tensor, splits: Splits, options: Options, trim: 
     for name in continuous:
         y = torch.tensor(design.frame[name].to_numpy(np.float64), device=x.device)
         moment = fit(Structure(Gaussian(), ("Intercept",)), Units(y, ones, ones[:, 0]), given, weight, splits, options)
-        mean, log_scale = held_out(moment.values(given), splits).unbind(-1)  # (R, n) each
+        mean, log_scale = moment.held_out(given, splits).unbind(-1)  # (R, n) each
         moments.append(moment)
         residuals.append(((y - mean) / log_scale.exp()).flatten())
     if continuous:

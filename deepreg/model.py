@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -87,15 +88,16 @@ class Model:
         members = (2 if large else 4) if members is None else members
         chosen = _learners(learners)
         u = Units(*(t.to(place) for t in self.design.units))
-        x = torch.cat([self.design.x, self.design.w], 1).to(place)
+        x = (torch.cat([self.design.x, self.design.w], 1) if self.design.w.shape[1] else self.design.x).to(place)
         weight = self.design.weight.to(place)
         if x.shape[1] == 0:
             return self._constant(u, weight)
         strength: Any = penalty
         if not isinstance(strength, int | float | np.number) or not 0 <= strength < np.inf:
             raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
-        standard = self.structure.standard(u)
-        self.structure.pooled(standard.units, weight[None])  # raises where the fit without features does not exist
+        self.structure.pooled(
+            self.structure.standard(u).units, weight[None]
+        )  # raises where the fit without features does not exist
         generator = torch.Generator().manual_seed(seed)
         curvature = _curvature(hessian, self.assignment)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
@@ -111,20 +113,20 @@ class Model:
             reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
             bar.stage("theta(x)")
             fitted = surface.fit(self.structure, u, x, weight, splits, options, centre, reads)
-            every = fitted.values(x, centre)
-            theta = surface.held_out(every, splits)
+            theta = fitted.held_out(x, splits, centre)
             bar.stage("Lambda(x)")
             nodes = None if law is None else law.nodes(x, splits)
-            lam = curvature.inverse(self.structure, u, x, weight, every, splits, nodes, nuisance)
+            every = partial(fitted.values, x, centre)
+            lam = curvature.inverse(self.structure, u, x, weight, theta, every, splits, nodes, nuisance)
         score = score_of(self.structure.family, u, theta)
         scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
-        rows = (splits.train | splits.valid)[splits.first] * weight
-        constant = self._unstandardised(standard, self.structure.pooled(standard.units, rows).theta) @ standard.turn.T
-        constant = constant[:, None, :].expand(-1, len(x), -1)  # (G, n, P)
+        standard = self.structure.standard(u)
+        constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
+        constant = self._unstandardised(standard, constant) @ standard.turn.T
         facts = describe(
             self.design, self.structure, options.network, curvature.label, shown, fitted, splits,
             loss={
-                "homogeneous": self._loss(u, surface.held_out(constant, splits), weight),
+                "homogeneous": self._loss(u, constant[splits.held_out], weight),
                 "theta(x)": self._loss(u, theta, weight),
             },
             lam=lam, overlap=None if law is None else law.overlap(x, splits),

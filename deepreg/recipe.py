@@ -129,8 +129,9 @@ class Part:
         """The kept columns, standardised with the training means and sds and clipped at +-5."""
         if self.mean is None or self.sd is None:
             return matrix
-        kept = matrix if len(self.keep) == matrix.shape[1] else matrix[:, self.keep]
-        return np.clip((kept - self.mean) / self.sd, -CLIP, CLIP)
+        scaled = (matrix if len(self.keep) == matrix.shape[1] else matrix[:, self.keep]) - self.mean
+        scaled /= self.sd
+        return np.clip(scaled, -CLIP, CLIP, out=scaled)
 
 
 @dataclass(frozen=True, eq=False)

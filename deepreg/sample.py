@@ -91,7 +91,10 @@ def _query(table: Any, subset: str, context: Mapping[str, Any]) -> np.ndarray:
         raise OptionError(
             f"subset is a query string such as 'age >= 18 and city == \"Rome\"', not {type(subset).__name__}."
         )
-    frame = (table if isinstance(table, pd.DataFrame) else table.to_pandas()).reset_index(drop=True)
+    if isinstance(table, door.Stored):
+        frame = table.select([name for name in table.columns if name in subset])  # the others are not in the query
+    else:
+        frame = (table if isinstance(table, pd.DataFrame) else table.to_pandas()).reset_index(drop=True)
     try:
         mask = frame.eval(subset, local_dict=dict(context), global_dict={}, engine="python")
     except Exception as error:  # whatever the user's expression raises

@@ -32,6 +32,11 @@ class Splits(NamedTuple):
         return torch.searchsorted(self.owner, torch.arange(self.groups, device=self.owner.device))
 
     @property
+    def fitted(self) -> Tensor:
+        """The rows of each group's training and validation; (G, n) bool."""
+        return self.train[self.first] | self.valid[self.first]
+
+    @property
     def held_out(self) -> Tensor:
         """The group of repeat r that held row i out; (R, n) long."""
         repeats = len(self.fold)
@@ -101,13 +106,13 @@ def make(
     repeat, k, member = (g.flatten() for g in torch.meshgrid(
         torch.arange(repeats), torch.arange(folds), torch.arange(members), indexing="ij"))  # fmt: skip
     own = repeat * folds + k
-    out = fold[repeat] == k[:, None]
+    out = fold.int()[repeat] == k[:, None]
     group_repeat, group_fold = torch.arange(repeats).repeat_interleave(folds), torch.arange(folds).repeat(repeats)
     kept = fold[group_repeat] == ((group_fold + 1) % folds)[:, None] if spare else torch.zeros(1, n, dtype=torch.bool)
     kept = kept.expand(repeats * folds, n)
     usable = ~out & ~kept[own]
     if count == n:
-        turn = inner[repeat] == member[:, None]
+        turn = inner.int()[repeat] == member[:, None]
     else:  # slices of whole clusters, drawn within each part of each group, or a slice could lie in the held-out fold
         held = fold[group_repeat] == group_fold[:, None]
         turn = torch.zeros_like(usable)

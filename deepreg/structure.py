@@ -1,6 +1,8 @@
 """The structural model without its functions: names of theta, and the homogeneous fit that networks start from."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from .errors import DataError
 from .families import Family
-from .units import Units
+from .units import Units, blocks
 
 
 class Pooled(NamedTuple):
@@ -74,23 +76,28 @@ class Structure:
         turn[self.intercept, :k] -= mean / scale
         return Standard(Units(y, (u.d - mean) / scale, u.mask), turn, shift, unit)
 
-    def pooled(self, u: Units, weight: Tensor) -> Pooled:
-        """Newton's method for constant theta; weight is (G, n), and u.d may be (n, K) or (G, n, K).
+    def pooled(self, u: Units, weight: Tensor, rows: Tensor | None = None) -> Pooled:
+        """Newton's method for constant theta; weight is (G or 1, n), rows (G, n) bool says which each group uses, by
+        default all, and u.d may be (n, K) or (G, n, K).
 
         Minimises the weighted mean loss to a gradient of 1e-10 in the metric of the Hessian. Raises DataError when the
         minimum does not exist (separated outcomes, collinear regressors).
         """
-        family, weight = self.family, weight / weight.sum(1, keepdim=True)
-        groups = len(weight)
+        family, parts = self.family, partial(_parts, u, weight, rows)
+        groups = len(weight if rows is None else rows)
         start = family.start(u)
         theta = start.expand(groups, len(start)).clone()
 
-        def objective(at: Tensor) -> Tensor:  # (G, P) -> (G,)
-            return (family.loss(u, at[:, None, :]) * weight).sum(1)
+        def loss(at: Tensor, part: _Part) -> Tensor:  # (G, P) -> (G,)
+            return (family.loss(part.units, at[:, None, :]) * part.weight).sum(1)
+
+        def objective(at: Tensor) -> Tensor:
+            return torch.stack([loss(at, part) for part in parts()]).sum(0)
 
         value = objective(theta)
         for _ in range(200):
-            gradient, hessian = _derivatives(objective, theta)
+            each = [_derivatives(partial(loss, part=part), theta) for part in parts()]
+            gradient, hessian = (torch.stack(one).sum(0) for one in zip(*each, strict=True))
             scale = hessian.diagonal(dim1=1, dim2=2).abs().clamp_min(1e-300).rsqrt()  # unit diagonal: free of units
             scaled = hessian * scale[:, :, None] * scale[:, None, :]
             if not bool(scaled.isfinite().all()):
@@ -103,7 +110,7 @@ class Structure:
             step = -scale * (vectors @ (inverse * rotated)[:, :, None])[:, :, 0]
             decrement = (inverse * rotated**2).sum(1)
             if bool((decrement < 1e-20 * (1 + value.abs())).all()):
-                return self._finish(u, theta, weight, hessian, eigenvalues, value)
+                return self._finish(parts, theta, hessian, eigenvalues, value)
             length = torch.ones(groups, dtype=theta.dtype, device=theta.device)
             for _ in range(60):
                 trial = objective(theta + length[:, None] * step)
@@ -119,7 +126,7 @@ class Structure:
         )
 
     def _finish(
-        self, u: Units, theta: Tensor, weight: Tensor, hessian: Tensor, eigenvalues: Tensor, value: Tensor
+        self, parts: "Callable[[], Iterator[_Part]]", theta: Tensor, hessian: Tensor, eigenvalues: Tensor, value: Tensor
     ) -> Pooled:
         if bool((eigenvalues[:, 0] < 1e-9 * eigenvalues[:, -1]).any()):
             raise DataError(
@@ -127,9 +134,34 @@ class Structure:
                 f"separated by, or the rows carry no information on, one of {', '.join(self.names)}. "
                 "Drop the term, or merge rare levels."
             )
-        rows = theta[:, None, :].expand(*weight.shape, theta.shape[1])
-        score = score_of(self.family, u, rows)
-        return Pooled(theta, hessian, (score * weight[:, :, None]).mT @ score, value)
+        power = torch.zeros_like(hessian)
+        for u, weight in parts():
+            score = score_of(self.family, u, theta[:, None, :].expand(*weight.shape, theta.shape[1]))
+            power += (score * weight[:, :, None]).mT @ score
+        return Pooled(theta, hessian, power, value)
+
+
+class _Part(NamedTuple):
+    """Some units, and the share of each group's weight that each of them has."""
+
+    units: Units
+    weight: Tensor  # (G, b)
+
+
+def _parts(u: Units, weight: Tensor, kept: Tensor | None) -> Iterator[_Part]:
+    """The units block by block: y and d have their rows first, or second where each group has its own."""
+    n = weight.shape[1]
+
+    def share(rows: slice) -> Tensor:
+        return weight[:, rows] if kept is None else kept[:, rows] * weight[:, rows]
+
+    total = torch.stack([share(rows).sum(1, keepdim=True) for rows in blocks(n)]).sum(0)
+
+    def of(values: Tensor, rows: slice) -> Tensor:
+        return values[rows] if len(values) == n else values[:, rows]
+
+    for rows in blocks(n):
+        yield _Part(Units(of(u.y, rows), of(u.d, rows), u.mask[rows]), share(rows) / total)
 
 
 def score_of(family: Family, u: Units, theta: Tensor) -> Tensor:

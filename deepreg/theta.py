@@ -1,6 +1,6 @@
 """theta(x): smooth functions and networks, stacked column by column on held-out rows, and their values anywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -16,13 +16,13 @@ from .splits import Splits
 from .stacking import stack
 from .structure import Structure
 from .trainers import History, Progress, Trainer
-from .units import Units
+from .units import Units, blocks
 
 Reads: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]] | None  # columns of x that are features, and controls
 
-LEARNERS = ("constant", "smooth", "additive", "uncentred", "network")  # what can be stacked, from stiff to flexible
+_ROWS = 8192  # rows evaluated at a time, so that what is in between stays in the cache
 
-_CHUNK = 65536
+LEARNERS = ("constant", "smooth", "additive", "uncentred", "network")  # what can be stacked, from stiff to flexible
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,11 @@ class Networks:
 
     def outputs(self, x: Tensor) -> Tensor:
         """(n, p) -> (G, n, P) float64."""
-        groups, parts = int(self.owner.max()) + 1, []
-        x = x.to(self.weights)
+        groups, x = int(self.owner.max()) + 1, x.to(self.weights)
         with torch.no_grad():
-            for rows in x.split(_CHUNK):
-                out = self.network.forward(self.weights, rows.expand(len(self.weights), *rows.shape)).double()
-                total = torch.zeros(groups, *out.shape[1:], dtype=out.dtype, device=out.device)
-                parts.append(total.index_add(0, self.owner, out) / self.owner.bincount()[:, None, None])
-        return torch.cat(parts, 1)
+            out = self.network.forward(self.weights, x.expand(len(self.weights), *x.shape)).double()
+        total = torch.zeros(groups, *out.shape[1:], dtype=out.dtype, device=out.device)
+        return total.index_add(0, self.owner, out) / self.owner.bincount()[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -94,17 +91,18 @@ class Theta:
     learners: Mapping[str, Learner]
     mix: Mapping[str, Tensor]  # (P,) weight of every learner, "constant" among them
     history: History | None  # of the networks
-    known: tuple[Tensor, Tensor] | None = None  # the features it was fitted to, and the outputs there
+    known: tuple[Tensor, Tensor] | None = None  # the features it was fitted to, and the held-out outputs (R, n, P)
 
     def outputs(self, x: Tensor, centre: Centre = None) -> Tensor:
         """Stacked outputs of each group; (n, p) -> (G, n, P) float64."""
-        if self.known is not None and x is self.known[0]:
-            return self.known[1]
-        start = self.coordinates.start
-        total = start.new_zeros(len(start), len(x), start.shape[1])
-        for name, learner in self.learners.items():
-            if bool(self.mix[name].any()):
-                total += _outputs(learner, x, centre) * self.mix[name]
+        each = {name: _outputs(one, x, centre) for name, one in self.learners.items() if bool(self.mix[name].any())}
+        return self.stacked(each, (len(self.coordinates.start), len(x)))
+
+    def stacked(self, each: Mapping[str, Tensor], shape: tuple[int, int]) -> Tensor:
+        """The weighted sum of learners' outputs (*shape, P)."""
+        total = self.coordinates.start.new_zeros(*shape, self.coordinates.start.shape[1])
+        for name, outputs in each.items():
+            total += outputs * self.mix[name]
         return total
 
     def values(self, x: Tensor, centre: Centre = None) -> Tensor:
@@ -112,7 +110,24 @@ class Theta:
 
         `centre` is E[d | x] of each group where fitted with one.
         """
-        return self.coordinates.values(self.outputs(x, centre), centre)
+        found = self.coordinates.start[:, None, :].repeat(1, len(x), 1)
+        for rows in blocks(len(x), _ROWS):
+            around = None if centre is None else centre[:, rows]
+            found[:, rows] = self.coordinates.values(self.outputs(x[rows], around), around)
+        return found
+
+    def held_out(self, x: Tensor, splits: Splits, centre: Centre = None) -> Tensor:
+        """For each repeat, theta(x) of the group that held the row out; (n, p) -> (R, n, P)."""
+        owner = splits.held_out
+        found = self.coordinates.start[owner]
+        for rows in blocks(len(x), _ROWS):
+            mine, around = owner[:, rows], None if centre is None else centre[:, rows]
+            if self.known is not None and x is self.known[0]:
+                outputs = self.known[1][:, rows]
+            else:
+                outputs = held_out(self.outputs(x[rows], around), mine)
+            found[:, rows] = self.coordinates.values(outputs, None if around is None else held_out(around, mine), mine)
+        return found
 
 
 def fit(
@@ -126,8 +141,7 @@ def fit(
     columns of x that all of theta, and that only the intercept and the ancillary parameters, may vary with. With
     `own_outcome`, u.y is (G, n, ...), an outcome for each group.
     """
-    rows = (splits.train | splits.valid)[splits.first] * weight
-    problem = Standardised.of(structure, u, weight, rows, centre, own_outcome)
+    problem = Standardised.of(structure, u, weight, splits.fitted, centre, own_outcome)
     learners: dict[str, Learner] = {}
     history = None
     if {"smooth", "additive", "uncentred"} & set(options.learners):
@@ -139,8 +153,8 @@ def fit(
         allowed = _allowed(structure, basis, reads).to(x.device)
 
         def surfaces(of: Standardised, near: Additive | None = None) -> dict[str, Additive]:
-            more = (of.target(many, rows), x[many]) if len(many) > len(some) else None
-            return additive.fit(of.target(some, rows), basis, x[some], allowed, more, near)
+            more = (of.target(many), x[many]) if len(many) > len(some) else None
+            return additive.fit(of.target(some), basis, x[some], allowed, more, near)
 
         found: dict[str, Additive] = {}
         if {"smooth", "additive"} & set(options.learners):
@@ -148,7 +162,7 @@ def fit(
             learners |= {name: surface for name, surface in found.items() if name in options.learners}
         moves = centre is not None and _moves(centre, u, weight)
         if "uncentred" in options.learners and (moves or "additive" not in options.learners):  # or they coincide
-            plain = Standardised.of(structure, u, weight, rows, None, own_outcome)
+            plain = Standardised.of(structure, u, weight, splits.fitted, None, own_outcome)
             surface = surfaces(plain, found.get("additive"))["additive"]
             same = centre is None
             learners["uncentred"] = surface if same else Uncentred(surface, plain.coordinates, problem.coordinates)
@@ -156,22 +170,39 @@ def fit(
         network = _network(structure, options.network, x.shape[1], reads)
         initial = network.init(len(splits.owner), options.generator).to(x.device, torch.float32)
         weights, history = options.trainer.fit(
-            problem.trained(network, x, weight, splits), initial, splits.train, splits.valid, options.penalty,
+            problem.trained(network, x, splits), initial, splits.train, splits.valid, options.penalty,
             generator=options.generator, progress=options.progress,
         )  # fmt: skip
         learners["network"] = Networks(network, weights, splits.owner)
     names = [name for name in LEARNERS if name in learners or (name == "constant" and name in options.learners)]
-    shape = (len(splits.fold), len(x), len(structure.names))
+    owner, judged = splits.held_out, torch.arange(len(x), device=x.device)
+    if len(x) > additive.ESTIMATION:  # weights need no more rows than the functions did
+        judged = torch.randperm(len(x), generator=options.generator)[: additive.ESTIMATION].to(x.device)
+
+    def apart(rows: Tensor | slice, those: Iterable[str]) -> dict[str, Tensor]:
+        """Held-out outputs of learners."""
+        around = None if centre is None else centre[:, rows]
+        return {name: held_out(_outputs(learners[name], x[rows], around), owner[:, rows]) for name in those}
+
+    each = {name: torch.empty(*owner[:, judged].shape, len(structure.names), dtype=torch.float64, device=x.device)
+            for name in learners}  # fmt: skip
+    for some in blocks(len(judged), _ROWS):
+        for name, outputs in apart(judged[some], learners).items():
+            each[name][:, some] = outputs
     if len(names) == 1:
-        shares = torch.ones(1, shape[-1], dtype=torch.float64, device=x.device)
+        shares = torch.ones(1, len(structure.names), dtype=torch.float64, device=x.device)
     else:
-        candidates = torch.zeros(len(names), *shape, dtype=torch.float64, device=x.device)
-        for row, name in enumerate(names):
-            if name != "constant":
-                candidates[row] = held_out(_outputs(learners[name], x, centre), splits)
-        shares = stack(candidates, problem.held_out_loss(splits, weight))
-    stacked = Theta(problem.coordinates, learners, dict(zip(names, shares, strict=True)), history)
-    return replace(stacked, known=(x, stacked.outputs(x, centre)))
+        nothing = torch.zeros_like(next(iter(each.values())))
+        candidates = torch.stack([each.get(name, nothing) for name in names])
+        shares = stack(candidates, problem.held_out_loss(owner[:, judged], judged))
+    fitted = Theta(problem.coordinates, learners, dict(zip(names, shares, strict=True)), history)
+    if len(judged) == len(x):
+        return replace(fitted, known=(x, fitted.stacked(each, owner.shape)))
+    known = torch.empty(*owner.shape, len(structure.names), dtype=torch.float64, device=x.device)
+    used = [name for name in learners if bool(fitted.mix[name].any())]
+    for rows in blocks(len(x), _ROWS):
+        known[:, rows] = fitted.stacked(apart(rows, used), owner[:, rows].shape)
+    return replace(fitted, known=(x, known))
 
 
 def _outputs(learner: Learner, x: Tensor, centre: Centre) -> Tensor:
@@ -186,15 +217,14 @@ def _moves(centre: Tensor, u: Units, weight: Tensor) -> bool:
     share = weight / weight.sum()
 
     def variance(d: Tensor) -> Tensor:
-        return (share[:, None] * (d - (share[:, None] * d).sum(-2, keepdim=True)) ** 2).sum(-2)
+        return share @ (d - share @ d) ** 2
 
-    return bool((variance(centre).amax(0) > 0.01 * variance(u.d)).any())
+    return any(bool((variance(mine) > 0.01 * variance(u.d)).any()) for mine in centre)
 
 
-def held_out(values: Tensor, splits: Splits) -> Tensor:
-    """For each repeat, the values of the group that held the row out; (G, n, ...) -> (R, n, ...)."""
-    rows = torch.arange(values.shape[1], device=values.device)
-    return values[splits.held_out, rows]
+def held_out(values: Tensor, owner: Tensor) -> Tensor:
+    """The values of the group that owns each row, in each repeat; (G, n, ...) and (R, n) -> (R, n, ...)."""
+    return values[owner, torch.arange(values.shape[1], device=values.device)]
 
 
 def _allowed(structure: Structure, basis: Basis, reads: Reads) -> Tensor:

@@ -43,12 +43,12 @@ class Trainer(Protocol):
 
 
 def _rows(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the true entries of each row, padded; (M, n) bool -> (M, B) long and (M, B) bool."""
-    replicate, row = mask.nonzero(as_tuple=True)
+    """Positions of the true entries of each row, padded; (M, n) bool -> (M, B) int and (M, B) bool."""
     count = mask.sum(1)
-    place = torch.arange(len(row), device=mask.device) - (count.cumsum(0) - count)[replicate]
-    index = torch.zeros(len(mask), int(count.max()), dtype=torch.long, device=mask.device)
-    index[replicate, place] = row
+    index = torch.zeros(len(mask), int(count.max()), dtype=torch.int32, device=mask.device)
+    for one, filled in zip(index, mask, strict=True):  # all at once would need four times the memory for a moment
+        found = filled.nonzero()[:, 0]
+        one[: len(found)] = found
     return index, torch.arange(index.shape[1], device=mask.device) < count[:, None]
 
 
@@ -269,8 +269,7 @@ class AdamW:
     ) -> tuple[Tensor, History]:  # fmt: skip
         network, who = problem.network, torch.arange(len(weights), device=weights.device)
         rows, present = _rows(train)
-        share = problem.weight[rows] * present
-        share = share / share.sum(1, keepdim=True) * rows.shape[1]  # mean 1
+        total = torch.stack([problem.weight[mine].sum() for mine in train])
         size, epochs = self._schedule(rows.shape[1])
         per_epoch = rows.shape[1] // size
         w, decay = weights.clone(), penalty * network.decay.to(weights)
@@ -292,9 +291,10 @@ class AdamW:
             order = torch.randperm(rows.shape[1], generator=generator).to(w.device)
             for batch in order[: per_epoch * size].split(size):
                 chosen = rows[:, batch]
+                share = problem.weight[chosen] * present[:, batch] / total[:, None] * rows.shape[1]  # mean 1
                 w.requires_grad_(True)
                 loss = problem.at(who, chosen)(network.forward(w, problem.x[chosen]))
-                mean = (loss * share[:, batch]).mean(1)
+                mean = (loss * share).mean(1)
                 gradient = torch.autograd.grad(mean.sum(), w)[0]
                 w = w.detach()
                 gradient.addcmul_(decay, w)

@@ -1,8 +1,11 @@
 """Units: the exchangeable things a model is fitted to, with everything that happens inside one as trailing axes."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor
+
+BLOCK = 16384  # rows worked on at a time where the work needs memory for each
 
 
 class Units(NamedTuple):
@@ -14,3 +17,8 @@ class Units(NamedTuple):
     y: Tensor  # (n, *outcome)
     d: Tensor  # (n, *inside, K)
     mask: Tensor  # (n, *inside), 1 = present
+
+
+def blocks(rows: int, size: int = BLOCK) -> Iterator[slice]:
+    """Slices that cover so many rows, in order; of no rows, one that is empty."""
+    return (slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), size))

@@ -151,15 +151,19 @@ def regression(y, d, weight=None):
     return Target(lambda out: 0.5 * ((out * d).sum(-1) - y) ** 2, derivatives, weight)
 
 
-def logistic(y):
-    """The negative log likelihood of y (n,) at log odds."""
+def logistic(y, d):
+    """The negative log likelihood of y (n,) at log odds that are outputs times d (n, P)."""
 
     def derivatives(out):
-        chance = torch.sigmoid(out)
-        return chance - y[:, None], (chance * (1 - chance))[..., None]
+        chance = torch.sigmoid((out * d).sum(-1))
+        slope = (chance * (1 - chance))[..., None, None]
+        return (chance - y)[..., None] * d, slope * d[:, :, None] * d[:, None, :]
 
-    softplus = torch.nn.functional.softplus
-    return Target(lambda out: (softplus(out) - y[:, None] * out)[..., 0], derivatives, torch.ones_like(y)[None])
+    def value(out):
+        odds = (out * d).sum(-1)
+        return torch.nn.functional.softplus(odds) - y * odds
+
+    return Target(value, derivatives, torch.ones_like(y)[None])
 
 
 def likelihood(logs, y, columns, own, fixed):
@@ -274,13 +278,24 @@ def test_sets_fitted_together_equal_each_fitted_alone_on_its_rows():
 def test_a_logistic_fit_is_the_penalised_maximum():
     columns, place, index = grouped(0)
     y = (index - index.mean() > 1.5 * normal(200, seed=9)).double()
-    fit = evidence.maximise(logistic(y), columns, place, everywhere(place))
+    fit = evidence.maximise(logistic(y, torch.ones_like(y)[:, None]), columns, place, everywhere(place))
     coefficient, penalty = fit.coefficient[0, :, 0], fit.precision[0, place, 0]
     chance = torch.sigmoid(columns @ coefficient)
     gradient = columns.T @ (chance - y) + penalty * coefficient
     hessian = (columns.T * (chance * (1 - chance))) @ columns + torch.diag(penalty)
     assert gradient @ torch.linalg.solve(hessian, gradient) < 0.02  # twice what is left to gain
     assert (coefficient[1:5].abs() > 0.2).any()
+
+
+@pytest.mark.parametrize(("seed", "n"), [(64, 250), (120, 150)])
+def test_variances_do_not_run_away_where_the_loss_is_far_from_quadratic(seed, n):
+    x, generator = standardised(normal(n, 3, seed=seed)), torch.Generator().manual_seed(seed)
+    t = torch.randn(n, generator=generator, dtype=torch.float64)
+    odds = 2 * x[:, 0] + (1.5 + 2 * x[:, 1] * x[:, 2] + x[:, 1] ** 2) * t
+    y = (torch.rand(n, generator=generator, dtype=torch.float64) < torch.sigmoid(odds)).double()
+    target, basis = logistic(y, torch.stack([torch.ones_like(t), t], 1)), Basis.of(x)
+    found = additive.fit(target, basis, x, torch.ones(basis.groups, 2, dtype=torch.bool))["additive"].outputs(x)
+    assert target.value(found).mean() < 0.4 and found.abs().max() < 20
 
 
 def test_a_group_that_was_out_comes_in_as_if_it_had_never_been_seen():

@@ -52,7 +52,8 @@ def test_the_three_parts_as_tensors() -> None:
     assert design.units.mask.eq(1).all()
     log = np.log(data["z"])
     np.testing.assert_allclose(design.x[:, 4], ((log - log.mean()) / log.std(ddof=0)).clip(-5, 5), atol=1e-12)
-    tensors = (*design.units, design.x, design.w, design.weight)
+    assert design.x.dtype == design.w.dtype == torch.float32 and len(design.x) == len(design.w) == 60
+    tensors = (*design.units, design.weight)
     assert all(tensor.dtype == torch.float64 and len(tensor) == 60 for tensor in tensors)
     assert design.weight.eq(1).all() and design.cluster.shape == (60, 0)
     assert design.dropped == {} and design.notes == ()

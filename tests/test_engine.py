@@ -243,7 +243,7 @@ def test_training_starts_at_the_homogeneous_fit_and_improves_on_it(rows):
     fitted = surface.fit(Structure(Linear(), ("Intercept", "t")), u, x, weight, splits, options())
     truth = torch.stack([x[:, 0], 1 + torch.sin(x[:, 1])], 1)
     error = [
-        float(((surface.held_out(values, splits)[0] - truth) ** 2).mean())
+        float(((surface.held_out(values, splits.held_out)[0] - truth) ** 2).mean())
         for values in (fitted.coordinates.values(torch.zeros(3, len(x), 2).double()), fitted.values(x))
     ]
     assert error[1] < 0.2 * error[0]
@@ -261,9 +261,9 @@ def test_the_order_of_rows_is_irrelevant(rows):
         spare=splits.spare[:, order], slices=splits.slices[:, order],
     )  # fmt: skip
     structure = Structure(Linear(), ("Intercept", "t"))
-    one = surface.held_out(surface.fit(structure, u, x, weight, splits, options()).values(x), splits)
+    one = surface.held_out(surface.fit(structure, u, x, weight, splits, options()).values(x), splits.held_out)
     again = surface.fit(structure, Units(*(t[order] for t in u)), x[order], weight, moved, options())
-    two = surface.held_out(again.values(x[order]), moved)
+    two = surface.held_out(again.values(x[order]), moved.held_out)
     torch.testing.assert_close(one[:, order], two, rtol=0, atol=2e-2)
 
 

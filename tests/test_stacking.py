@@ -9,7 +9,7 @@ import torch
 from scipy import optimize
 
 import deepreg
-from deepreg import additive
+from deepreg import additive, law, units
 from deepreg import splits as cross_fitting
 from deepreg import theta as surface
 from deepreg.coordinates import Standardised
@@ -86,7 +86,7 @@ class Found(NamedTuple):
 
     def held_out(self, x, homogeneous=False):
         values = self.fit.coordinates.values(0 * self.fit.outputs(x)) if homogeneous else self.fit.values(x)
-        return surface.held_out(values, self.splits)[0]
+        return surface.held_out(values, self.splits.held_out)[0]
 
 
 def features(n, p):
@@ -134,9 +134,8 @@ def test_what_learners_solve_is_the_problem_of_the_data_in_units_of_order_one(ca
     family, *functions = CASES[case]
     found = fitted(features(200, 3), *functions, family=family, learners=("constant",))
     splits, u, weight, structure = found.splits, found.units, found.units.mask, found.fit.coordinates.structure
-    rows = (splits.train | splits.valid)[splits.first].double()
-    problem = Standardised.of(structure, u, weight, rows, None, False)
-    target = problem.target(torch.arange(200), rows)
+    problem, rows = Standardised.of(structure, u, weight, splits.fitted, None, False), splits.fitted.double()
+    target = problem.target(torch.arange(200))
     torch.testing.assert_close(target.weight, rows)
     first, second = 0.3 * normal(2, 3, 200, found.theta.shape[1], seed=3)
     score, curvature = target.derivatives(first)
@@ -151,11 +150,13 @@ def test_what_learners_solve_is_the_problem_of_the_data_in_units_of_order_one(ca
         torch.testing.assert_close(average, torch.eye(score.shape[-1]).double().expand_as(average))
     square = (score.square().mean(-1) * rows).sum(1) / rows.sum(1)
     torch.testing.assert_close(square, torch.ones_like(square))
-    loss = problem.held_out_loss(splits, weight)
+    loss = problem.held_out_loss(splits.held_out, torch.arange(len(weight)))
 
     def ratio(out):
-        there = [found.loss(surface.held_out(found.fit.coordinates.values(o), splits)) for o in (out, 0 * out)]
-        return (loss(surface.held_out(out, splits)) - loss(surface.held_out(0 * out, splits))) / (there[0] - there[1])
+        at, own = found.fit.coordinates, splits.held_out
+        there = [found.loss(surface.held_out(at.values(o), own)) for o in (out, 0 * out)]
+        here = [loss(surface.held_out(o, own)) for o in (out, 0 * out)]
+        return (here[0] - here[1]) / (there[0] - there[1])
 
     torch.testing.assert_close(ratio(first), ratio(second))
 
@@ -223,7 +224,7 @@ def test_a_stack_of_learners_loses_no_more_than_any_of_them():
     torch.testing.assert_close(sum(mix.values()), torch.ones(2, dtype=torch.float64))
     at, mine = found.fit.coordinates, found.loss(found.held_out(x))
     for outputs in (0 * total, *(part.outputs(x) for part in parts.values())):
-        alone = surface.held_out(at.values(outputs), found.splits)[0]
+        alone = surface.held_out(at.values(outputs), found.splits.held_out)[0]
         assert mine <= found.loss(alone) + 1e-6
 
 
@@ -293,3 +294,36 @@ def test_without_confounding_the_uncentred_learner_is_the_additive_one():
     assert list(model.fit(learners=("uncentred", "additive"), folds=2, rng=0).fitted.mix) == ["additive"]
     alone = model.fit(learners="uncentred", folds=2, rng=0)
     assert list(alone.fitted.mix) == ["uncentred"] and alone.theta()["treatment"].std() > 0.5
+
+
+# rows in blocks
+
+
+@pytest.mark.parametrize("case", ["discrete", "continuous", "regressed"])
+def test_results_do_not_depend_on_how_rows_are_cut_into_blocks(frame, monkeypatch, case):
+    formula = "y ~ x | z" if case == "continuous" else "y ~ d | x + z"
+    curvature = {"hessian": "regressed"} if case == "regressed" else {}
+
+    def fit():
+        res = deepreg.structural(formula, frame).fit(folds=3, members=1, rng=0, progress=False, **curvature)
+        return res, res.theta(frame.head(70))
+
+    whole, new = fit()
+    monkeypatch.setattr(units.blocks, "__defaults__", (64,))
+    monkeypatch.setattr(surface, "_ROWS", 41)
+    monkeypatch.setattr(law, "BLOCK", 64)
+    cut, new_cut = fit()
+    for one, two in ((whole.params, cut.params), (whole.bse, cut.bse), (whole.theta(), cut.theta()), (new, new_cut)):
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-8)
+
+
+def test_stacks_are_judged_on_some_rows_and_used_on_all(frame, monkeypatch):
+    whole = deepreg.structural("y ~ d | x + z", frame).fit(folds=3, learners=("smooth", "constant"), rng=0)
+    monkeypatch.setattr(additive, "SELECTION", 200)
+    monkeypatch.setattr(additive, "ESTIMATION", 250)
+    some = deepreg.structural("y ~ d | x + z", frame).fit(folds=3, learners=("smooth", "constant"), rng=0)
+    fitted = some.fitted
+    centre = some.law.centre(some.design.x, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    again = surface.held_out(fitted.values(some.design.x, centre), some.splits.held_out)
+    torch.testing.assert_close(some.scores.theta, again)  # every row has its own, judged or not
+    assert abs(some.params["d"] - whole.params["d"]) < 2 * whole.bse["d"]
