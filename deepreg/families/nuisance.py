@@ -45,6 +45,7 @@ class Precision(Family):
 
     order: int = 1
     name: ClassVar[str] = "precision"
+    outcome_free: ClassVar[bool] = False  # so its Hessian may be indefinite
 
     def names(self, terms: tuple[str, ...]) -> tuple[str, ...]:
         rows, columns = torch.tril_indices(self.order, self.order)
