@@ -13,7 +13,7 @@ from .networks import Network
 from .splits import Splits
 from .structure import Pooled, Structure
 from .trainers import Loss, Problem
-from .units import Units
+from .units import Units, blocks
 
 Centre: TypeAlias = Tensor | None  # (G, n, K) E[d | x] of each group, None: the mean of d
 
@@ -88,11 +88,14 @@ class Standardised:
         coordinates = Coordinates(structure, pooled.theta, transform, size**2, mean, shift, scale)
         return cls(coordinates, around, weight, fitted, own_outcome)
 
+    def _among(self, rows: Tensor) -> Units:
+        y = self.units.y[:, rows] if self.own_outcome else self.units.y[rows]
+        return Units(y, self.units.d[:, rows], self.units.mask[rows])
+
     def target(self, rows: Tensor) -> Target:
         """The problem of empirical Bayes on some rows."""
         at, family = self.coordinates, self.coordinates.structure.family
-        y = self.units.y[:, rows] if self.own_outcome else self.units.y[rows]
-        u = Units(y, self.units.d[:, rows], self.units.mask[rows])
+        u = self._among(rows)
         turn, unit = at.transform[:, None], at.unit[:, None]
         kept = self.fitted[:, rows] * self.weight[rows]
 
@@ -100,15 +103,19 @@ class Standardised:
             return family.loss(u, at.around(out)) / unit
 
         def derivatives(out: Tensor) -> tuple[Tensor, Tensor]:
-            theta = at.around(out)
-            score, hessian = family.derivatives(u, theta)
-            if not family.outcome_free:
-                try:
-                    hessian = family.information(u, theta)
-                except NotAvailable:  # the nearest positive semi-definite one
-                    values, vectors = torch.linalg.eigh(hessian)
-                    hessian = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
-            return score @ at.transform / unit[..., None], turn.mT @ hessian @ turn / unit[..., None, None]
+            score, curvature = torch.empty_like(out), out.new_empty(*out.shape, out.shape[-1])
+            for block in blocks(out.shape[1]):  # differentiating takes many times the memory of the result
+                there, theta = self._among(rows[block]), at.around(out[:, block])
+                gradient, hessian = family.derivatives(there, theta)
+                if not family.outcome_free:
+                    try:
+                        hessian = family.information(there, theta)
+                    except NotAvailable:  # the nearest positive semi-definite one
+                        values, vectors = torch.linalg.eigh(hessian)
+                        hessian = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
+                score[:, block] = gradient @ at.transform / unit[..., None]
+                curvature[:, block] = turn.mT @ hessian @ turn / unit[..., None, None]
+            return score, curvature
 
         return Target(value, derivatives, kept * (kept.sum(1) / (kept**2).sum(1))[:, None])
 

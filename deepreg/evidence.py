@@ -60,7 +60,10 @@ def maximise(
         before_step, reach = precision, _REACH.to(place.device)[level][:, None]
         score, curvature = target.derivatives(out)
         gram, pull = _normal(columns, weight, score, curvature, out, chosen)
-        unit = torch.linalg.inv((curvature * weight[..., None, None]).sum(1) / total[:, None, None])
+        mean = torch.stack([
+            (curvature[:, rows] * weight[:, rows, None, None]).sum(1) for rows in blocks(len(columns))
+        ]).sum(0) / total[:, None, None]  # fmt: skip
+        unit = torch.linalg.inv(mean)
         # of rank one, a row is one observation of all outputs; of full rank, P
         repeat = torch.zeros_like(total)
         for rows in blocks(len(columns)):
@@ -204,7 +207,6 @@ def _normal(
     sets, rows, outputs = score.shape
     pull = ((curvature @ out[..., None])[..., 0] - score) * weight[..., None]  # (G, n, P)
     right = chosen.take(_along(columns, pull).flatten(1))
-    scaled = (curvature * weight[..., None, None]).permute(0, 2, 3, 1)  # (G, P, P, n)
     gram = columns.new_zeros(sets, *2 * chosen.index.shape[1:])
     own = [index // outputs for index in chosen.index.split(chosen.sizes, 1)]  # columns of each output, (G, m_i)
     ends = list(itertools.accumulate(chosen.sizes, initial=0))
@@ -212,8 +214,9 @@ def _normal(
     for block in blocks(rows, _ROWS):
         transposed = columns[block].T.contiguous()
         parts = [transposed[index] for index in own]  # (G, m_i, b)
+        scaled = (curvature[:, block] * weight[:, block, None, None]).permute(0, 2, 3, 1)  # (G, P, P, b)
         for i, j in itertools.combinations_with_replacement(range(outputs), 2):
-            gram[:, spans[i], spans[j]] += (parts[i] * scaled[:, i, j, None, block]) @ parts[j].mT
+            gram[:, spans[i], spans[j]] += (parts[i] * scaled[:, i, j, None]) @ parts[j].mT
     for i, j in itertools.combinations(range(outputs), 2):
         gram[:, spans[j], spans[i]] = gram[:, spans[i], spans[j]].mT
     both = chosen.real[:, :, None] & chosen.real[:, None, :]

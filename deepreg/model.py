@@ -28,7 +28,7 @@ from .structure import Standard, Structure, score_of
 from .summary import Facts
 from .theta import LEARNERS, Options
 from .trainers import LBFGS, AdamW, Trainer
-from .units import Units
+from .units import Units, release
 
 THREADED = 20_000  # rows above which more than one thread is used
 LARGE = 5000  # rows above which minibatches, and two networks for each fold, are as accurate and cheaper
@@ -95,9 +95,8 @@ class Model:
         strength: Any = penalty
         if not isinstance(strength, int | float | np.number) or not 0 <= strength < np.inf:
             raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
-        self.structure.pooled(
-            self.structure.standard(u).units, weight[None]
-        )  # raises where the fit without features does not exist
+        # raises where the fit without features does not exist
+        self.structure.pooled(self.structure.standard(u).units, weight[None])
         generator = torch.Generator().manual_seed(seed)
         curvature = _curvature(hessian, self.assignment)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
@@ -114,10 +113,12 @@ class Model:
             bar.stage("theta(x)")
             fitted = surface.fit(self.structure, u, x, weight, splits, options, centre, reads)
             theta = fitted.held_out(x, splits, centre)
+            release(len(x))
             bar.stage("Lambda(x)")
             nodes = None if law is None else law.nodes(x, splits)
             every = partial(fitted.values, x, centre)
             lam = curvature.inverse(self.structure, u, x, weight, theta, every, splits, nodes, nuisance)
+        release(len(x))
         score = score_of(self.structure.family, u, theta)
         scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
         standard = self.structure.standard(u)

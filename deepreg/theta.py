@@ -16,7 +16,7 @@ from .splits import Splits
 from .stacking import stack
 from .structure import Structure
 from .trainers import History, Progress, Trainer
-from .units import Units, blocks
+from .units import Units, blocks, release
 
 Reads: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]] | None  # columns of x that are features, and controls
 
@@ -141,6 +141,7 @@ def fit(
     columns of x that all of theta, and that only the intercept and the ancillary parameters, may vary with. With
     `own_outcome`, u.y is (G, n, ...), an outcome for each group.
     """
+    release(len(x))
     problem = Standardised.of(structure, u, weight, splits.fitted, centre, own_outcome)
     learners: dict[str, Learner] = {}
     history = None
@@ -153,6 +154,7 @@ def fit(
         allowed = _allowed(structure, basis, reads).to(x.device)
 
         def surfaces(of: Standardised, near: Additive | None = None) -> dict[str, Additive]:
+            release(len(x))
             more = (of.target(many), x[many]) if len(many) > len(some) else None
             return additive.fit(of.target(some), basis, x[some], allowed, more, near)
 
@@ -166,6 +168,7 @@ def fit(
             surface = surfaces(plain, found.get("additive"))["additive"]
             same = centre is None
             learners["uncentred"] = surface if same else Uncentred(surface, plain.coordinates, problem.coordinates)
+    release(len(x))
     if "network" in options.learners:
         network = _network(structure, options.network, x.shape[1], reads)
         initial = network.init(len(splits.owner), options.generator).to(x.device, torch.float32)

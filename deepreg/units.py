@@ -1,6 +1,9 @@
 """Units: the exchangeable things a model is fitted to, with everything that happens inside one as trailing axes."""
 
+import ctypes
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from torch import Tensor
@@ -17,6 +20,16 @@ class Units(NamedTuple):
     y: Tensor  # (n, *outcome)
     d: Tensor  # (n, *inside, K)
     mask: Tensor  # (n, *inside), 1 = present
+
+
+def release(rows: int) -> None:
+    """Hand freed memory back to the system between the stages of a fit to many rows.
+
+    glibc keeps what arrays below 32 MB leave behind, and of a million rows most arrays are such.
+    """
+    if rows > 10 * BLOCK and sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library has nothing to trim, or trims by itself
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def blocks(rows: int, size: int = BLOCK) -> Iterator[slice]:
