@@ -32,7 +32,7 @@ class Additive:
 
 def fit(
     target: Target, basis: Basis, x: Tensor, allowed: Tensor,
-    more: tuple[Target, Tensor] | None = None, near: Additive | None = None,
+    more: tuple[Target, Tensor] | None = None, near: Additive | None = None, select: bool = True,
 ) -> dict[str, Additive]:  # fmt: skip
     """Two fits: "smooth", with all functions of single features; "additive", with those and products that stand out.
 
@@ -41,21 +41,19 @@ def fit(
     fit, and backward by the evidence that each function adds, at a false discovery rate among all there are. Each of
     the G sets of weights selects for itself. Where the data are many, `more` holds the target and the features of the
     rows that the selected functions are fitted to in the end. Selection can begin with the functions of a fit to
-    nearly the same target; there is no first fit then.
+    nearly the same target; there is no first fit then. Without `select` there is nothing but the first.
     """
     p, sets, outputs = basis.features, len(target.weight), allowed.shape[1]
     groups = torch.arange(basis.mains, device=x.device)
     columns, place = basis.columns(x, groups)
     leading, owner = basis.leading(x)
     pairs = basis.pairs.to(x.device)
-    slot = torch.full((len(pairs),), -1, device=x.device)  # where a product stands among the groups
     exists = torch.bincount(place, minlength=basis.mains) > 0
     mains = (allowed[: basis.mains] & exists[:, None]).expand(sets, -1, -1)
     surfaces: dict[str, Additive] = {}
 
     def enter(products: Tensor) -> None:
         nonlocal columns, place, groups
-        slot[products] = len(groups) + torch.arange(len(products), device=x.device)
         if len(products):
             extra, where = basis.columns(x, basis.mains + products)
             columns, place = torch.cat([columns, extra], 1), torch.cat([place, len(groups) + where])
@@ -72,6 +70,8 @@ def fit(
     found = evidence.maximise(target, columns, place, active)
     if near is None:
         surfaces["smooth"] = _surface(basis, groups, place, active, found, None)
+    if not select:
+        return surfaces
     everything = torch.cat([mains, allowed[basis.mains :].expand(sets, -1, -1)], 1)
     everything[:, 0] = False
     for left in reversed(range(_ROUNDS)):
@@ -93,7 +93,8 @@ def fit(
         inside[:, groups] = active
         new = _promising(chance, everything & ~inside)
         hits = new.any(0).any(-1)
-        entering = (hits[basis.mains :] & (slot < 0)).nonzero()[:, 0]
+        hits[groups] = False  # those are there, if not in every set
+        entering = hits.nonzero()[:, 0] - basis.mains
         enter(entering)
         active = torch.cat([active, active.new_zeros(sets, len(entering), outputs)], 1) | new[:, groups]
         found = evidence.maximise(target, columns, place, active, found)

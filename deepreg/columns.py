@@ -105,9 +105,8 @@ def index(opened: Table) -> pd.Index:
     return opened.index if isinstance(opened, pd.DataFrame) else pd.RangeIndex(len(opened))
 
 
-def pick(opened: Table, wanted: Iterable[str], purpose: str = "The formula") -> pd.DataFrame:
-    """The wanted columns as a pandas frame with rows 0..n-1; DataError naming a column that is missing or doubled."""
-    wanted = list(dict.fromkeys(wanted))
+def require(opened: Table, wanted: Iterable[str], purpose: str = "The formula") -> None:
+    """DataError naming a wanted column that is missing or doubled; nothing is read."""
     known = names(opened)
     for name in wanted:
         if name not in known:
@@ -117,6 +116,12 @@ def pick(opened: Table, wanted: Iterable[str], purpose: str = "The formula") -> 
                 f"The data have {known.count(name)} columns named {name!r}; names must be unique. Rename or drop the "
                 "others, for example data.loc[:, ~data.columns.duplicated()]."
             )
+
+
+def pick(opened: Table, wanted: Iterable[str], purpose: str = "The formula") -> pd.DataFrame:
+    """The wanted columns as a pandas frame with rows 0..n-1; DataError naming a column that is missing or doubled."""
+    wanted = list(dict.fromkeys(wanted))
+    require(opened, wanted, purpose)
     if isinstance(opened, pd.DataFrame):
         return opened[wanted].reset_index(drop=True)
     if isinstance(opened, Stored):

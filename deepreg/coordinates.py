@@ -35,21 +35,21 @@ class Coordinates:
     shift: float
     scale: float
 
-    def around(self, outputs: Tensor, owner: Tensor | None = None) -> Tensor:
-        """theta of each group for the standardised outcome and regressors; (G, n, P) -> (G, n, P).
+    def around(self, outputs: Tensor) -> Tensor:
+        """theta of each group for the standardised outcome and regressors; (G, n, P) -> (G, n, P)."""
+        return self.start[:, None, :] + outputs @ self.transform.mT
 
-        With `owner` (R, n), the group of each, (R, n, P) -> (R, n, P).
-        """
-        if owner is None:
-            return self.start[:, None, :] + outputs @ self.transform.mT
-        return self.start[owner] + (self.transform[owner] * outputs[..., None, :]).sum(-1)
+    def owned(self, owner: Tensor) -> Callable[[Tensor], Tensor]:
+        """The same for rows that belong to one group each, owner (R, n); a function (R, n, P) -> (R, n, P)."""
+        start, turn = self.start[owner], self.transform[owner]  # once, however often the function is called
+        return lambda outputs: start + (turn * outputs[..., None, :]).sum(-1)
 
     def values(self, outputs: Tensor, centre: Centre = None, owner: Tensor | None = None) -> Tensor:
-        """theta of each group in the coordinates of the caller's data; shapes as in `around`.
+        """theta of each group in the coordinates of the caller's data; shapes as in `around`, or `owned`.
 
         `centre` is E[d | x], shaped as the outputs, where fitted with one.
         """
-        theta = self.around(outputs, owner)
+        theta = self.around(outputs) if owner is None else self.owned(owner)(outputs)
         intercept = self.structure.intercept
         if intercept is None or not self.structure.movable:
             return theta
@@ -139,12 +139,11 @@ class Standardised:
         at = self.coordinates
         y = self.units.y[owner, rows] if self.own_outcome else self.units.y[rows]
         u = Units(y, self.units.d[owner % len(self.units.d), rows], self.units.mask[rows])
-        start, turn = at.start[owner], at.transform[owner]  # (R, b, P), (R, b, P, P)
+        place = at.owned(owner)
         share = self.weight[rows] / self.weight[rows].sum() / len(owner) / at.unit.mean()
 
         def loss(out: Tensor) -> Tensor:
-            theta = start + (turn * out[..., None, :]).sum(-1)
-            return (at.structure.family.loss(u, theta) * share).sum()
+            return (at.structure.family.loss(u, place(out)) * share).sum()
 
         return loss
 

@@ -67,6 +67,11 @@ class Design:
     formula: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def inputs(self) -> Tensor:
+        """Features and controls side by side, as networks read them; (n, p + q)."""
+        return torch.cat([self.x, self.w], 1) if self.w.shape[1] else self.x
+
     def structural(self, frame: pd.DataFrame) -> Tensor:
         """The structural columns d (len(frame), K) for an edited copy of rows of `self.frame`; any number of rows.
 
@@ -158,7 +163,7 @@ def build(
     parsed = read(formula, door.names(table), context, TRANSFORMS, [*groups, *([] if weights is None else [weights])])
     borrowed = {name: context[name] for name in sorted(parsed.borrowed)}
     _refuse_arrays(borrowed, len(door.index(table)), formula)
-    door.pick(table, list(assignment), "assignment=")
+    door.require(table, assignment, "assignment=")
     needed = {**parsed.columns, **({"assignment": tuple(assignment)} if assignment else {})}
     sample = draw(table, needed, weights=weights, cluster=groups, subset=subset, missing=missing, context=context)
     if not len(sample.rows):

@@ -88,7 +88,7 @@ class Model:
         members = (2 if large else 4) if members is None else members
         chosen = _learners(learners)
         u = Units(*(t.to(place) for t in self.design.units))
-        x = (torch.cat([self.design.x, self.design.w], 1) if self.design.w.shape[1] else self.design.x).to(place)
+        x = self.design.inputs.to(place)
         weight = self.design.weight.to(place)
         if x.shape[1] == 0:
             return self._constant(u, weight)

@@ -212,7 +212,7 @@ class Results:
         design = self.design.new(new, regressors=regressors)
         if self.fitted is None:
             return design, self.scores.theta[0, :1].expand(len(design.frame), -1).cpu()
-        x = torch.cat([design.x, design.w], 1).to(self.scores.theta.device)
+        x = design.inputs.to(self.scores.theta.device)
         centre = None if self.law is None else self.law.centre(x, free_of_intercept(self.structure, x))
         return design, self.fitted.values(x, centre).mean(0).cpu()
 

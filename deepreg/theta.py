@@ -1,7 +1,8 @@
 """theta(x): smooth functions and networks, stacked column by column on held-out rows, and their values anywhere."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -119,14 +120,14 @@ class Theta:
     def held_out(self, x: Tensor, splits: Splits, centre: Centre = None) -> Tensor:
         """For each repeat, theta(x) of the group that held the row out; (n, p) -> (R, n, P)."""
         owner = splits.held_out
-        found = self.coordinates.start[owner]
+        if self.known is not None and x is self.known[0]:
+            found = self.known[1].clone()
+        else:
+            found = _apart(self.outputs, x, owner, centre)
         for rows in blocks(len(x), _ROWS):
-            mine, around = owner[:, rows], None if centre is None else centre[:, rows]
-            if self.known is not None and x is self.known[0]:
-                outputs = self.known[1][:, rows]
-            else:
-                outputs = held_out(self.outputs(x[rows], around), mine)
-            found[:, rows] = self.coordinates.values(outputs, None if around is None else held_out(around, mine), mine)
+            mine = owner[:, rows]
+            around = None if centre is None else held_out(centre[:, rows], mine)
+            found[:, rows] = self.coordinates.values(found[:, rows], around, mine)
         return found
 
 
@@ -152,11 +153,12 @@ def fit(
         some, many = order[: additive.SELECTION], order[: additive.ESTIMATION]
         basis = Basis.of(x[some])
         allowed = _allowed(structure, basis, reads).to(x.device)
+        select = bool({"additive", "uncentred"} & set(options.learners))
 
         def surfaces(of: Standardised, near: Additive | None = None) -> dict[str, Additive]:
             release(len(x))
             more = (of.target(many), x[many]) if len(many) > len(some) else None
-            return additive.fit(of.target(some), basis, x[some], allowed, more, near)
+            return additive.fit(of.target(some), basis, x[some], allowed, more, near, select)
 
         found: dict[str, Additive] = {}
         if {"smooth", "additive"} & set(options.learners):
@@ -182,16 +184,9 @@ def fit(
     if len(x) > additive.ESTIMATION:  # weights need no more rows than the functions did
         judged = torch.randperm(len(x), generator=options.generator)[: additive.ESTIMATION].to(x.device)
 
-    def apart(rows: Tensor | slice, those: Iterable[str]) -> dict[str, Tensor]:
-        """Held-out outputs of learners."""
-        around = None if centre is None else centre[:, rows]
-        return {name: held_out(_outputs(learners[name], x[rows], around), owner[:, rows]) for name in those}
-
-    each = {name: torch.empty(*owner[:, judged].shape, len(structure.names), dtype=torch.float64, device=x.device)
-            for name in learners}  # fmt: skip
-    for some in blocks(len(judged), _ROWS):
-        for name, outputs in apart(judged[some], learners).items():
-            each[name][:, some] = outputs
+    around = None if centre is None else centre[:, judged]
+    each = {name: _apart(partial(_outputs, learner), x[judged], owner[:, judged], around)
+            for name, learner in learners.items()}  # fmt: skip
     if len(names) == 1:
         shares = torch.ones(1, len(structure.names), dtype=torch.float64, device=x.device)
     else:
@@ -199,13 +194,18 @@ def fit(
         candidates = torch.stack([each.get(name, nothing) for name in names])
         shares = stack(candidates, problem.held_out_loss(owner[:, judged], judged))
     fitted = Theta(problem.coordinates, learners, dict(zip(names, shares, strict=True)), history)
-    if len(judged) == len(x):
-        return replace(fitted, known=(x, fitted.stacked(each, owner.shape)))
-    known = torch.empty(*owner.shape, len(structure.names), dtype=torch.float64, device=x.device)
-    used = [name for name in learners if bool(fitted.mix[name].any())]
-    for rows in blocks(len(x), _ROWS):
-        known[:, rows] = fitted.stacked(apart(rows, used), owner[:, rows].shape)
+    all_judged = len(judged) == len(x)
+    known = fitted.stacked(each, owner.shape) if all_judged else _apart(fitted.outputs, x, owner, centre)
     return replace(fitted, known=(x, known))
+
+
+def _apart(outputs: Callable[[Tensor, Centre], Tensor], x: Tensor, owner: Tensor, centre: Centre) -> Tensor:
+    """Outputs (G, n, P) of the group that owns each row, block by block; (R, n) -> (R, n, P)."""
+    parts = []
+    for rows in blocks(len(x), _ROWS):
+        around = None if centre is None else centre[:, rows]
+        parts.append(held_out(outputs(x[rows], around), owner[:, rows]))
+    return torch.cat(parts, 1)
 
 
 def _outputs(learner: Learner, x: Tensor, centre: Centre) -> Tensor:

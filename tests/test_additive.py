@@ -366,11 +366,11 @@ def names(found):
     return [{labels[found.groups[i]] for i in place[mine != 0]} - {"1"} for mine in found.coefficient[..., 0]]
 
 
-def discover(signal, x, sets=12, noise=1.0, near=None):
+def discover(signal, x, sets=12, noise=1.0, **options):
     """Additive fits of `sets` outcomes with the same signal."""
     y, basis = signal + noise * normal(sets, len(x), seed=11), Basis.of(x)
     target = regression(y, torch.ones_like(x[:, :1]))
-    return additive.fit(target, basis, x, torch.ones(basis.groups, 1, dtype=torch.bool), near=near)
+    return additive.fit(target, basis, x, torch.ones(basis.groups, 1, dtype=torch.bool), **options)
 
 
 @pytest.fixture(scope="module")
@@ -424,6 +424,13 @@ def test_selection_that_begins_elsewhere_ends_with_what_is_there(twice):
     for mine in names(found):
         assert {"x5", "s1", "x4*x5", "x0*x2"} <= mine and len(mine) < 8
     assert (found.outputs(x)[..., 0] - truth).square().mean() < 0.2
+
+
+def test_nothing_is_selected_where_nobody_asks(twice):
+    truth, x, _ = twice
+    alone, both = discover(truth, x, select=False), discover(truth, x)
+    assert set(alone) == {"smooth"}
+    torch.testing.assert_close(alone["smooth"].coefficient, both["smooth"].coefficient, rtol=0, atol=0)
 
 
 def test_in_noise_next_to_nothing_is_found():

@@ -322,6 +322,15 @@ def test_results_do_not_depend_on_how_rows_are_cut_into_blocks(frame, monkeypatc
         np.testing.assert_allclose(one, two, rtol=0, atol=error)
 
 
+def test_nodes_of_some_rows_are_those_of_the_whole(frame, monkeypatch):
+    nodes = deepreg.structural("y ~ d | x + z", frame).fit(folds=2, members=1, rng=0, progress=False).scores.nodes
+    monkeypatch.setattr(law, "BLOCK", 64)
+    parts = list(nodes.parts())
+    assert len(parts) > 5
+    pd.testing.assert_frame_equal(pd.concat([some.frame() for _, some in parts], ignore_index=True), nodes.frame())
+    torch.testing.assert_close(torch.cat([some.weight for _, some in parts], 1), nodes.weight)
+
+
 def test_stacks_are_judged_on_some_rows_and_used_on_all(frame, monkeypatch):
     whole = deepreg.structural("y ~ d | x + z", frame).fit(folds=3, learners=("smooth", "constant"), rng=0)
     monkeypatch.setattr(additive, "SELECTION", 200)

@@ -102,6 +102,13 @@ def test_only_the_columns_of_the_formula_are_read(path):
     assert list(picked) == ["y", "region"] and isinstance(picked.index, pd.RangeIndex)
 
 
+def test_every_column_is_read_once(path, monkeypatch):
+    read, select = [], Stored.select
+    monkeypatch.setattr(Stored, "select", lambda self, wanted: read.extend(wanted) or select(self, wanted))
+    build(FORMULA, path, cluster="firm", assignment=("w",))
+    assert sorted(read) == ["firm", "region", "t", "w", "x", "y"]
+
+
 def test_a_column_that_the_file_lacks_is_named_with_those_near(path):
     with pytest.raises(DataError, match=r"uses 'regoin'.*'region'"):
         build("y ~ t | regoin", path)
