@@ -33,10 +33,9 @@ class Smooth:
         size = min(most, len(levels) - 2)
         if size < 1:
             return None
-        source = v if len(levels) > 2 * most else levels
-        knots = source.quantile(torch.linspace(0, 1, size + 2, dtype=v.dtype, device=v.device)).unique()
+        knots = _knots(v if len(levels) > 2 * most else levels, size + 2)
         if len(knots) < 3:  # most rows share a value
-            knots = levels.quantile(torch.linspace(0, 1, size + 2, dtype=v.dtype, device=v.device))
+            knots = _knots(levels, size + 2)
         flat = torch.stack([torch.ones_like(knots), knots], 1)
         free = torch.linalg.qr(flat, mode="complete")[0][:, 2:]  # coefficients of functions that end in lines
         roughness = free.T @ (knots[:, None] - knots).abs() ** 3 @ free
@@ -53,6 +52,13 @@ class Smooth:
 
     def __call__(self, v: Tensor) -> Tensor:
         return (v[:, None] - self.knots).abs() ** 3 @ self.turn - self.line[0] - v[:, None] * self.line[1]
+
+
+def _knots(v: Tensor, most: int) -> Tensor:
+    """Observed values, as far apart half in rank and half in value: quantiles alone leave a long tail without any."""
+    v = v.sort().values
+    place = torch.linspace(0, 1, len(v), dtype=v.dtype, device=v.device) + (v - v[0]) / (v[-1] - v[0])
+    return v[torch.searchsorted(place, torch.linspace(0, 2, most, dtype=v.dtype, device=v.device))].unique()
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,13 @@ def test_beyond_the_outermost_knots_functions_are_lines():
         torch.testing.assert_close(near, values[1] - values[0], rtol=1e-4, atol=1e-4)
 
 
+def test_tails_bend_as_well_as_the_middle():
+    v = normal(2000, seed=4)
+    both, wave = torch.cat([line(v), Smooth.of(v, 8)(v)], 1), torch.sin(2 * v)[:, None]
+    left = (wave - both @ torch.linalg.lstsq(both, wave).solution).square()
+    assert left.mean() < 0.04**2 and left[v.abs() > 1.5].mean() < 0.08**2  # with knots at quantiles: .11 and .3
+
+
 def test_few_levels_bend_as_often_as_they_can():
     rows = torch.arange(120.0, dtype=torch.float64)
     assert Smooth.of(standardised(rows % 2), 8) is None and Smooth.of(0 * rows, 8) is None
