@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from . import hypotheses, multiple
 from .errors import DeepregWarning, OptionError
 from .report.summary import Summary
 from .report.table import Table
@@ -91,6 +92,7 @@ class Estimates:
     null: np.ndarray | None = None  # (q,) hypothesised values, 0 unless given
     rows: pd.Index | None = None  # (n,) the caller's labels of the rows
     groupable: bool = True  # whether a mean of psi over some rows is the value for those rows
+    adjusted: str | None = None  # how the p-values of its table are adjusted for there being several, see adjust()
 
     @cached_property
     def value(self) -> np.ndarray:
@@ -154,8 +156,11 @@ class Estimates:
     def frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """The table: coef, std err, z, P>|z| and the interval, one row per name."""
         low, high = self.interval(alpha).T
+        chance = {"P>|z|": self.pvalues} if self.adjusted is None else {
+            f"P>|z| {self.adjusted}": self.adjust(self.adjusted)
+        }  # fmt: skip
         columns = {
-            "coef": self.value, "std err": self.std_error, "z": self.zvalues, "P>|z|": self.pvalues,
+            "coef": self.value, "std err": self.std_error, "z": self.zvalues, **chance,
             f"[{alpha / 2:g}": low, f"{1 - alpha / 2:g}]": high,
         }  # fmt: skip
         return pd.DataFrame(columns, index=list(self.names))
@@ -163,8 +168,10 @@ class Estimates:
     def table(self, alpha: float = 0.05) -> Table:
         """The table with its formats; a note names null values other than 0."""
         null = [] if self.null is None else [(n, v) for n, v in zip(self.names, self.null, strict=True) if v]
-        notes = ("z and P>|z| are of " + ", ".join(f"{name} = {v:g}" for name, v in null) + ".",) if null else ()
-        return Table.from_frame(self.frame(alpha), title="Estimates", notes=notes)
+        notes = ["z and P>|z| are of " + ", ".join(f"{name} = {v:g}" for name, v in null) + "."] if null else []
+        if self.adjusted is not None:
+            notes.append(f"P>|z| are adjusted for {len(self.names)} tests ({self.adjusted}); intervals are not.")
+        return Table.from_frame(self.frame(alpha), title="Estimates", notes=tuple(notes))
 
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table as a Summary, for as_text(), as_latex(), as_html() and the like."""
@@ -185,14 +192,85 @@ class Estimates:
         multiplier draws (Chernozhukov, Chetverikov and Kato 2013). Columns coef, lower, upper.
         """
         _check(alpha)
-        if draws < 1:
-            raise OptionError(f"draws={draws!r}: give a whole number of multiplier draws above 0, for example 9999.")
-        normal = np.random.default_rng(rng).standard_normal((draws, len(self.names)))  # type: ignore[arg-type]
-        scale = np.where(self.std_error > 0, self.std_error, 1.0)
-        values, vectors = np.linalg.eigh(self.cov / np.outer(scale, scale))
-        z = np.abs(normal @ (vectors * np.sqrt(np.clip(values, 0, None))).T).max(1)
+        z = multiple.null_draws(self._correlation(), draws, rng).max(1)
         low, high = self.interval(alpha, float(np.quantile(z, 1 - alpha))).T
         return pd.DataFrame({"coef": self.value, "lower": low, "upper": high}, index=list(self.names))
+
+    def _correlation(self) -> np.ndarray:
+        scale = np.where(self.std_error > 0, self.std_error, 1.0)
+        return self.cov / np.outer(scale, scale)
+
+    def adjust(self, method: str = "holm", draws: int = 9999, rng: object = 0) -> np.ndarray:
+        """Two-sided p-values adjusted for testing all q nulls; (q,).
+
+        "romano_wolf" is the step-down of Romano and Wolf (2005) with `draws` Gaussian multiplier draws, which uses the
+        correlation of the estimates; "holm", "bonferroni", "sidak", "hommel", "fdr_bh" and "fdr_by" are statsmodels'.
+        Raises OptionError for another method, or where an estimate has no standard error.
+        """
+        if not np.isfinite(self.pvalues).all():
+            none = self.names[int(np.flatnonzero(~np.isfinite(self.pvalues))[0])]
+            raise OptionError(f"{none} has no p-value to adjust; select() the other estimates.")
+        return multiple.adjust(self.zvalues, self._correlation(), method, draws, rng)
+
+    def pairwise(self, adjust: str | None = "holm") -> "Estimates":
+        """Differences of all pairs of estimates, the later minus the earlier, their p-values adjusted (see adjust).
+
+        Raises OptionError where there is one estimate only.
+        """
+        pairs = [(i, j) for i in range(len(self.names)) for j in range(i + 1, len(self.names))]
+        if not pairs:
+            raise OptionError(f"pairwise() compares estimates with each other, but {self.names[0]} is the only one.")
+        multiple.known(adjust, "adjust", none=True)
+        eye = np.eye(len(self.names))
+        matrix = np.stack([eye[j] - eye[i] for i, j in pairs])
+        names = [f"{self.names[j]} - {self.names[i]}" for i, j in pairs]
+        return replace(self.linear(matrix, np.zeros(len(pairs)), names), adjusted=adjust)
+
+    def equivalence(self, low: float, high: float) -> Table:
+        """Two one-sided tests that each estimate is outside [low, high]; a small p-value says that it is inside.
+
+        Schuirmann (1987). The p-value is the larger of the two; at 5% it rejects where the 90% interval is within the
+        bounds. Raises OptionError unless low < high, both finite.
+        """
+        for value in (low, high):
+            if not isinstance(value, int | float | np.number) or not math.isfinite(value):
+                raise OptionError(f"equivalence({low!r}, {high!r}): give two finite numbers, low < high.")
+        if not low < high:
+            raise OptionError(f"equivalence({low!r}, {high!r}): the first has to be the lower one.")
+        below = stats.norm.sf((self.value - low) / self.std_error)
+        above = stats.norm.cdf((self.value - high) / self.std_error)
+        inner = self.interval(0.1)
+        frame = pd.DataFrame(
+            {
+                "coef": self.value, "std err": self.std_error, "[0.05": inner[:, 0], "0.95]": inner[:, 1],
+                "P low": below, "P high": above, "P outside": np.maximum(below, above),
+            },
+            index=list(self.names),
+        )  # fmt: skip
+        formats = dict.fromkeys(frame.columns[4:], "pvalue")
+        note = f"p-values of: {low:g} or less; {high:g} or more; either. The last is the test of equivalence."
+        title = f"Equivalence to a value in ({low:g}, {high:g})"
+        return Table.from_frame(frame, title=title, formats=formats, notes=(note,))
+
+    def t_test(self, constraint: object) -> "Estimates":
+        """Each hypothesis on its own, e.g. t_test("a = 2, b/a = 1"): value, error, z and p; by the delta method.
+
+        See `deepreg.hypotheses.read` for what can be written. Raises OptionError where it cannot be read, or where a
+        function has no finite value and derivative at the estimates.
+        """
+        read = hypotheses.read(constraint, self.names)
+        if read.matrix is not None:
+            return self.linear(read.matrix, read.value, read.labels)
+        found = replace(self.map(read.fn, read.labels), null=read.value)
+        if not bool(found.psi.isfinite().all()):
+            raise OptionError(f"The hypothesis {constraint!r} has no finite value at the estimates.")
+        return found
+
+    def wald_test(self, constraint: object) -> WaldTest:
+        """All hypotheses together, a chi-squared test; see t_test."""
+        tested = self.t_test(constraint)
+        assert tested.null is not None
+        return tested.wald("; ".join(f"{name} = {v:g}" for name, v in zip(tested.names, tested.null, strict=True)))
 
     def map(self, fn: Callable[[Tensor], Tensor], names: Sequence[str]) -> "Estimates":
         """Smooth functions of the estimates by the delta method; fn maps (q,) to (r,) tensors.

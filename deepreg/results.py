@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import hypotheses
 from .curvature import Lambda
 from .design import Design
 from .errors import DataError, NotAvailable, OptionError
@@ -156,15 +155,12 @@ class Results:
 
     # tests ----------------------------------------------------------------------------------------------------------
     def t_test(self, constraint: object) -> Estimates:
-        """Each linear restriction on `params` on its own, e.g. t_test("tutoring = 2"): estimate, error, z, p."""
-        matrix, value, labels = hypotheses.read(constraint, self.structure.names)
-        return self.averages.linear(matrix, value, labels)
+        """Each hypothesis on `params` on its own: t_test("tutoring = 2"), t_test("tutoring/Intercept = 1")."""
+        return self.averages.t_test(constraint)
 
     def wald_test(self, constraint: object) -> WaldTest:
-        """All linear restrictions on `params` together, a chi-squared test."""
-        matrix, value, labels = hypotheses.read(constraint, self.structure.names)
-        shown = "; ".join(f"{label} = {v:g}" for label, v in zip(labels, value, strict=True))
-        return self.averages.linear(matrix, value, labels).wald(shown)
+        """All hypotheses on `params` together, a chi-squared test."""
+        return self.averages.wald_test(constraint)
 
     def vcov(self, kind: str) -> "Results":
         """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters."""

@@ -12,7 +12,7 @@ import deepreg
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"units", "errors"},
-    {"families", "design", "networks", "splits", "datasets", "hypotheses", "report.render"}
+    {"families", "design", "networks", "splits", "datasets", "hypotheses", "multiple", "report.render"}
     | {"basis", "evidence", "stacking"},
     {"structure", "trainers", "report.table", "additive"},
     {"coordinates"},
