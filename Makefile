@@ -8,7 +8,7 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constrain
 # One thread per process: results repeat, and parallel test workers do not compete for cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: demo test lint types docs coverage-study speed clean
+.PHONY: demo test lint types docs interop coverage-study speed clean
 
 demo: .venv/.demo-installed
 	$(PY) examples/tutoring.py
@@ -24,6 +24,11 @@ types: .venv/.test-installed
 
 docs: .venv/.docs-installed
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+# Results in the tables and tests of stargazer, maketables and marginaleffects, which bring many packages with them.
+interop: .venv/.test-installed
+	$(INSTALL) -e ".[interop]"
+	$(ONE_THREAD) $(PY) -m pytest -ra tests/test_interop.py
 
 # Hours, not minutes: the slow tests, then the Monte Carlo table of every design.
 coverage-study: .venv/.test-installed

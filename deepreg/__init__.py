@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import DataError, DeepregError, DeepregWarning, FormulaError, NotAvailable, OptionError
 
 if TYPE_CHECKING:
-    from . import datasets, families, simulate, targets
+    from . import datasets, families, interop, simulate, targets
     from .api import structural
     from .curvature import EstimatedLaw, KnownLaw, Regressed
     from .networks import MLP, Replicated
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_MODULES = ("datasets", "families", "simulate", "targets")
+_MODULES = ("datasets", "families", "interop", "simulate", "targets")
 _OBJECTS = {
     "structural": "api",
     "EstimatedLaw": "curvature",
@@ -46,6 +46,7 @@ __all__ = [
     "__version__",
     "datasets",
     "families",
+    "interop",
     "simulate",
     "structural",
     "targets",

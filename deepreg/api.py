@@ -4,13 +4,12 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from . import families
+from . import covariance, families
 from .curvature import KnownLaw
 from .design import build
 from .errors import DataError, OptionError
 from .families import Family
 from .model import Model
-from .results import covariance_kind
 from .structure import Structure
 
 
@@ -84,7 +83,9 @@ def structural(
             what = "the formula" if name == "formula" else "a query" if name == "subset" else "the name of a column"
             raise OptionError(f"{name}= is a {type(value).__name__}; give {what} as a string.")
     if isinstance(vcov, dict):
-        cluster, vcov = _cluster_of(vcov, cluster), "cluster"
+        if cluster is not None:
+            raise OptionError("cluster= and vcov={'CRV1': ...} both name clusters; give one of them.")
+        cluster, vcov = covariance.named(vcov), "cluster"
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None
     context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
@@ -99,7 +100,7 @@ def structural(
         context=context,
     )
     kind = vcov if vcov is not None else ("cluster" if design.cluster_names else "robust")
-    covariance_kind(kind, design)
+    covariance.known(kind, design)
     chosen.check(design.units, design.outcome)
     if assignment is not None and not design.features and not design.controls:
         raise OptionError(
@@ -113,12 +114,3 @@ def structural(
             f"{', '.join(structure.names)}, which leaves none to judge their errors by. Use fewer terms, or more rows."
         )
     return Model(design, structure, kind, assignment)
-
-
-def _cluster_of(vcov: dict[str, str], cluster: str | Sequence[str] | None) -> str | list[str]:
-    if len(vcov) != 1 or next(iter(vcov)) not in ("CRV1", "cluster") or not isinstance(next(iter(vcov.values())), str):
-        raise OptionError(f"vcov={vcov!r}: allowed are {{'CRV1': 'column'}} and {{'CRV1': 'first+second'}}.")
-    if cluster is not None:
-        raise OptionError("cluster= and vcov={'CRV1': ...} both name clusters; give one of them.")
-    names = [name.strip() for name in next(iter(vcov.values())).split("+")]
-    return names[0] if len(names) == 1 else names

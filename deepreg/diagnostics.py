@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from .curvature import Lambda
 from .design import Design
+from .goodness import Goodness
 from .law import Overlap
 from .networks import Architecture
 from .splits import Splits
@@ -31,6 +32,7 @@ def _stacked(structure: Structure, fitted: Theta) -> list[tuple[str, str]]:
 def describe(
     design: Design, structure: Structure, network: Architecture, curvature: str, rng: str, fitted: Theta,
     splits: Splits, loss: Mapping[str, float], lam: Lambda, overlap: Overlap | None,
+    goodness: Goodness,
 ) -> Facts:  # fmt: skip
     """Facts in the order a reader asks for them: what was fitted, whether it helped, how far it can be trusted."""
     repeats = len(splits.fold)
@@ -98,4 +100,6 @@ def describe(
         notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=).")
     if loss["theta(x)"] > loss["homogeneous"]:
         notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
-    return Facts(f"structural, {structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False)
+    return Facts(
+        f"structural, {structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False, goodness
+    )

@@ -53,6 +53,13 @@ class Sampling:
         return total
 
 
+TIDY = {
+    "statsmodels": ("coef", "std err", "z", "P>|z|"),
+    "broom": ("estimate", "std.error", "statistic", "p.value"),
+    "pyfixest": ("Estimate", "Std. Error", "t value", "Pr(>|t|)"),
+}
+
+
 def _check(alpha: object) -> None:
     if not (isinstance(alpha, Real) and 0 < float(alpha) < 1):
         raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
@@ -164,6 +171,19 @@ class Estimates:
             f"[{alpha / 2:g}": low, f"{1 - alpha / 2:g}]": high,
         }  # fmt: skip
         return pd.DataFrame(columns, index=list(self.names))
+
+    def tidy(self, style: str = "statsmodels", alpha: float = 0.05) -> pd.DataFrame:
+        """One row for each estimate, under the column names of "statsmodels", "broom" (R) or "pyfixest"."""
+        if style not in TIDY:
+            raise OptionError(f"style={style!r} is not known; allowed are {', '.join(map(repr, TIDY))}.")
+        plain = replace(self, adjusted=None).frame(alpha)
+        if style == "statsmodels":
+            return plain
+        if style == "broom":
+            ends = ["conf.low", "conf.high"]
+            return plain.set_axis([*TIDY[style], *ends], axis=1).rename_axis("term").reset_index()
+        ends = [f"{100 * p:g}%" for p in (alpha / 2, 1 - alpha / 2)]
+        return plain.set_axis([*TIDY[style], *ends], axis=1).rename_axis("Coefficient")
 
     def table(self, alpha: float = 0.05) -> Table:
         """The table with its formats; a note names null values other than 0."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import covariance
 from . import splits as cross_fitting
 from . import theta as surface
 from .curvature import Curvature, EstimatedLaw, KnownLaw, Regressed
@@ -19,10 +20,11 @@ from .design import Design
 from .diagnostics import describe
 from .errors import OptionError
 from .estimates import Sampling
+from .goodness import goodness
 from .influence import Scores
 from .law import Cells
 from .networks import MLP, Architecture
-from .results import Results, covariance_kind, free_of_intercept
+from .results import Results
 from .splits import Splits
 from .structure import Standard, Structure, score_of
 from .summary import Facts
@@ -107,7 +109,7 @@ class Model:
             law = curvature.law(self.design, x, splits, nuisance)
             centre = None
             if law is not None and law.everywhere and self.structure.movable:
-                centre = law.centre(x, free_of_intercept(self.structure, x))
+                centre = law.centre(x, self.structure.slopes.to(place))
             p = self.design.x.shape[1]
             reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
             bar.stage("theta(x)")
@@ -131,6 +133,7 @@ class Model:
                 "theta(x)": self._loss(u, theta, weight),
             },
             lam=lam, overlap=None if law is None else law.overlap(x, splits),
+            goodness=goodness(self.structure, u, theta, weight),
         )  # fmt: skip
         kept = law if centre is not None else None
         return Results(self.design, self.structure, scores, self._sampling(1, place), facts, splits, fitted, kept, lam)
@@ -153,7 +156,8 @@ class Model:
         inverse = (turn @ inverse @ turn.T)[:, None]  # (1, 1, P, P)
         score = score_of(family, u, theta)
         scores = Scores(self.structure, self.design, u, theta, score, inverse, None, constant=True)
-        facts = Facts(f"constant coefficients, {family.name}", (), (), (), True)
+        fit = goodness(self.structure, u, theta, weight)
+        facts = Facts(f"constant coefficients, {family.name}", (), (), (), True, fit)
         return Results(self.design, self.structure, scores, self._sampling(theta.shape[-1], u.y.device), facts)
 
     def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:
@@ -168,7 +172,7 @@ class Model:
         return float((self.structure.family.loss(u, theta) * weight).sum() / weight.sum() / len(theta))
 
     def _sampling(self, parameters: int, device: torch.device) -> Sampling:
-        kind = covariance_kind(self.vcov, self.design)
+        kind = covariance.known(self.vcov, self.design)
         return Sampling(self.design.weight.to(device), self.design.cluster.to(device), kind, parameters)
 
     def _splits(self, folds: int, members: int, repeats: int, generator: torch.Generator, spare: bool) -> Splits:

@@ -1,6 +1,7 @@
 """What a fitted model knows: averages of theta(x) with their errors, theta(x) itself, tests, predictions, tables."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,13 +10,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from . import covariance
+from .comparison import Comparison, compare
 from .curvature import Lambda
 from .design import Design
-from .errors import DataError, NotAvailable, OptionError
+from .errors import OptionError
 from .estimates import Estimates, Sampling, WaldTest
 from .influence import Scores
 from .law import FittedLaw
+from .prediction import Prediction, with_errors
 from .report.summary import Summary
+from .specification import Specification
 from .splits import Splits
 from .structure import Structure
 from .summary import Facts, summarise
@@ -85,6 +90,96 @@ class Results:
     def nobs(self) -> int:
         """Rows used."""
         return len(self.design.frame)
+
+    def tidy(self, style: str = "statsmodels", alpha: float = 0.05) -> pd.DataFrame:
+        """`params` with errors, tests and intervals; column names of "statsmodels", "broom" (R) or "pyfixest"."""
+        return self.averages.tidy(style, alpha)
+
+    def glance(self) -> pd.DataFrame:
+        """One row of facts about the fit; log-likelihoods and R squared are out of fold where theta varies."""
+        names = ("nobs", "df_model", "df_resid", "cov_type", "llf", "llnull", "rsquared", "prsquared")
+        first = {"outcome": self.design.outcome, "family": self.structure.family.name, "formula": self.design.formula}
+        facts = {name: getattr(self, name) for name in names}
+        last = {"dropped": sum(self.design.dropped.values()), "out_of_fold": not self.scores.constant}
+        return pd.DataFrame([first | facts | last])
+
+    # what tools for statsmodels' results ask for --------------------------------------------------------------------
+    @property
+    def model(self) -> Specification:
+        """Names of the outcome and the coefficients, as statsmodels' `result.model` has them."""
+        return Specification.of(self.design, self.structure)
+
+    @property
+    def df_model(self) -> float:
+        """Average coefficients besides the intercept; not a count of what the functions can do."""
+        return float(len(self.structure.names) - self.k_constant)
+
+    @property
+    def df_resid(self) -> float:
+        """Rows less average coefficients. Tests use the normal law, not this number."""
+        return float(self.nobs - len(self.structure.names))
+
+    @property
+    def k_constant(self) -> int:
+        """1 with an intercept, 0 without."""
+        return int(self.structure.intercept is not None)
+
+    @property
+    def use_t(self) -> bool:
+        """False: reference laws are normal."""
+        return False
+
+    @property
+    def cov_type(self) -> str:
+        """'HC0', 'HC1' or 'cluster', of the influence values."""
+        return self.sampling.kind
+
+    @property
+    def cov_kwds(self) -> dict[str, object]:
+        """The names of the cluster columns, under statsmodels' key 'groups'."""
+        return {"groups": self.design.cluster_names} if self.sampling.kind == "cluster" else {}
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood at theta(x), out of fold where theta varies: a score of predictions, not a maximum."""
+        return self.facts.goodness.llf
+
+    @property
+    def llnull(self) -> float:
+        """Log-likelihood with an intercept alone, fitted to all rows."""
+        return self.facts.goodness.llnull
+
+    @property
+    def prsquared(self) -> float:
+        """McFadden's 1 - llf / llnull, out of fold where theta varies; NaN for linear outcomes, which have rsquared."""
+        return float("nan") if self.structure.family.identity else 1 - self.llf / self.llnull
+
+    @property
+    def rsquared(self) -> float:
+        """1 - residual over total sum of squares of the outcome, out of fold where theta varies."""
+        return self.facts.goodness.rsquared
+
+    @property
+    def __maketables_coef_table__(self) -> pd.DataFrame:
+        table = self.tidy("pyfixest")
+        return table.set_axis(["b", "se", "t", "p", "ci95l", "ci95u"], axis=1)
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        return self.design.outcome
+
+    def __maketables_stat__(self, key: str) -> object:
+        return {"N": self.nobs, "r2": self.rsquared, "pseudo_r2": self.prsquared, "ll": self.llf}.get(key)
+
+    @property
+    def fittedvalues(self) -> pd.Series:
+        """E[y | d, x] for the rows used, held out; on their index."""
+        return self.predict().iloc[self.design.rows]
+
+    @property
+    def resid(self) -> pd.Series:
+        """Outcome less `fittedvalues`."""
+        return (self.design.units.y.numpy() - self.fittedvalues).rename("resid")
 
     @property
     def history(self) -> History | None:
@@ -162,9 +257,38 @@ class Results:
         """All hypotheses on `params` together, a chi-squared test."""
         return self.averages.wald_test(constraint)
 
-    def vcov(self, kind: str) -> "Results":
-        """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters."""
-        return replace(self, sampling=replace(self.sampling, kind=covariance_kind(kind, self.design)))
+    def compare(self, other: object, names: Mapping[str, str] | None = None) -> Comparison:
+        """What flexibility changed: `params` beside the coefficients of a statsmodels fit to the same rows.
+
+        Differences have errors from both fits' influence functions, and are tested together. `names` maps coefficients
+        of this fit to those of the other where they are called differently.
+        """
+        return compare(self.averages, other, names)
+
+    def vcov(self, kind: str | Mapping[str, str], data: object = None) -> "Results":
+        """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters.
+
+        {"CRV1": "g"} and {"CRV1": "g+h"} name the cluster columns: those given to structural(), others of the formula,
+        or columns of `data`, the data of the fit. Folds stay as they were drawn; where whole clusters were not kept in
+        one fold, a note says so.
+        """
+        if isinstance(kind, str):
+            return replace(self, sampling=replace(self.sampling, kind=covariance.known(kind, self.design)))
+        design = covariance.clustered(self.design, covariance.named(kind), data)
+        facts, first = self.facts, design.cluster_names[0]
+        if self.splits is not None and first not in self.design.cluster_names[:1]:
+            note = f"Folds were not drawn by {first!r}; fit with cluster={first!r} to keep each cluster in one."
+            facts = replace(facts, notes=(*facts.notes, note))
+        sampling = replace(self.sampling, kind=covariance.known("cluster", design), cluster=design.cluster)
+        return replace(self, design=design, sampling=sampling, facts=facts)
+
+    def get_robustcov_results(self, cov_type: str = "HC1", groups: str | Sequence[str] | None = None) -> "Results":
+        """vcov() as statsmodels spells it: cov_type "HC0", "HC1" or "cluster"; `groups` is one column name, or two."""
+        if groups is None:
+            return self.vcov(cov_type)
+        if covariance.KINDS.get(cov_type) != "cluster":
+            raise OptionError(f"groups={groups!r} needs cov_type='cluster', not {cov_type!r}.")
+        return self.vcov({"CRV1": groups if isinstance(groups, str) else "+".join(groups)})
 
     # per row --------------------------------------------------------------------------------------------------------
     def theta(self, new: object = None) -> pd.DataFrame:
@@ -202,6 +326,14 @@ class Results:
         mean = self.structure.family.mean(design.units, values.cpu())
         return self._rows(design, mean[:, None].numpy(), [self.design.outcome]).iloc[:, 0]
 
+    def get_prediction(self, new: object = None) -> Prediction:
+        """Predictions of the mean, with errors and intervals where coefficients are constant; rows as in predict()."""
+        design, values = self._at(new)
+        labels = design.index[design.rows]
+        if not self.scores.constant:
+            return Prediction(labels, self.structure.family.mean(design.units, values).numpy())
+        return with_errors(self.structure.family, design.units, values[0], self.averages.cov, labels)
+
     def _at(self, new: object, regressors: bool = True) -> tuple[Design, Tensor]:
         if new is None:
             return self.design, self.scores.theta.mean(0).cpu()
@@ -209,7 +341,7 @@ class Results:
         if self.fitted is None:
             return design, self.scores.theta[0, :1].expand(len(design.frame), -1).cpu()
         x = design.inputs.to(self.scores.theta.device)
-        centre = None if self.law is None else self.law.centre(x, free_of_intercept(self.structure, x))
+        centre = None if self.law is None else self.law.centre(x, self.structure.slopes.to(x.device))
         return design, self.fitted.values(x, centre).mean(0).cpu()
 
     def _rows(self, design: Design, values: np.ndarray, names: list[str]) -> pd.DataFrame:
@@ -229,39 +361,3 @@ class Results:
 def _units(design: Design, edit):  # type: ignore[no-untyped-def]
     d = design.structural(design.frame.assign(**edit))
     return design.units._replace(d=d)
-
-
-def free_of_intercept(structure: Structure, like: Tensor) -> Tensor:
-    """1 for every structural term but the intercept; (K,)."""
-    free = torch.ones(len(structure.terms), dtype=torch.float64, device=like.device)
-    if structure.intercept is not None:
-        free[structure.intercept] = 0.0
-    return free
-
-
-COVARIANCES = {"robust": "HC1", "HC1": "HC1", "HC0": "HC0", "cluster": "cluster", "CRV1": "cluster"}
-
-
-def covariance_kind(kind: str, design: Design) -> str:
-    """The covariance meant by a name.
-
-    Raises NotAvailable for "iid", OptionError for an unknown name or for clusters that were not given, DataError where
-    there is a single cluster.
-    """
-    if kind in ("iid", "nonrobust", "classical"):
-        raise NotAvailable(
-            f"vcov={kind!r} assumes errors of one variance, which influence functions neither need nor use; "
-            "use vcov='robust', or name a cluster."
-        )
-    if not isinstance(kind, str) or kind not in COVARIANCES:
-        raise OptionError(f"vcov={kind!r} is not known; allowed are {', '.join(map(repr, COVARIANCES))}.")
-    if COVARIANCES[kind] == "cluster" and not design.cluster_names:
-        raise OptionError(f"vcov={kind!r} needs clusters, but none were given: structural(..., cluster='column').")
-    if COVARIANCES[kind] == "cluster":
-        for name, code in zip(design.cluster_names, design.cluster.unbind(1), strict=True):
-            if not bool((code != code[0]).any()):
-                raise DataError(
-                    f"cluster={name!r} has one cluster in the {len(code)} rows used, but errors need at least two; "
-                    "name another column, or use vcov='robust'."
-                )
-    return COVARIANCES[kind]

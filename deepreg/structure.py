@@ -49,6 +49,11 @@ class Structure:
         return self.terms.index("Intercept") if "Intercept" in self.terms else None
 
     @property
+    def slopes(self) -> Tensor:
+        """1 for every structural term but the intercept; (K,)."""
+        return torch.tensor([float(term != "Intercept") for term in self.terms], dtype=torch.float64)
+
+    @property
     def levels(self) -> tuple[int, ...]:
         """The columns of theta that controls may move: the intercept and the ancillary parameters."""
         k = len(self.terms)

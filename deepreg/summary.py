@@ -6,6 +6,7 @@ import numpy as np
 
 from .design import Design
 from .estimates import Estimates, Sampling
+from .goodness import Goodness
 from .report.summary import Summary
 from .report.table import Table
 
@@ -19,6 +20,7 @@ class Facts:
     diagnostics: tuple[tuple[str, str | float | int], ...]
     notes: tuple[str, ...]
     constant: bool
+    goodness: Goodness
 
 
 def summarise(

@@ -15,13 +15,13 @@ LAYERS = (
     {"families", "design", "networks", "splits", "datasets", "hypotheses", "multiple", "report.render"}
     | {"basis", "evidence", "stacking"},
     {"structure", "trainers", "report.table", "additive"},
-    {"coordinates"},
+    {"coordinates", "goodness", "specification", "prediction", "covariance"},
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},
-    {"influence", "summary"},
+    {"influence", "summary", "comparison"},
     {"results", "diagnostics"},
-    {"model"},
+    {"model", "interop"},
     {"api"},
     {"simulate"},
 )

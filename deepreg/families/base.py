@@ -38,6 +38,13 @@ class Family:
         """Loss of each unit; (..., P) -> (...)."""
         raise NotImplementedError
 
+    def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
+        """Log-likelihood of the units at theta (n, P), each counted `weight` (n,) times; NaN where there is none.
+
+        For families whose loss is the whole negative log-likelihood.
+        """
+        return -float((self.loss(u, theta) * weight).sum())
+
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         """E[y | d, x] at theta; (..., P) -> (...)."""
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """Families for a continuous outcome: least squares, and the normal law whose scale varies with x."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +26,12 @@ class Linear(Family):
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         return 0.5 * (u.y - index(u, theta)) ** 2
+
+    def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
+        """Of a normal law with the mean squared residual as variance, as statsmodels' OLS has it."""
+        n = float(weight.sum())
+        variance = 2 * float((self.loss(u, theta) * weight).sum()) / n
+        return -0.5 * n * (math.log(2 * math.pi * variance) + 1) if variance > 0 else math.inf
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta)
@@ -71,6 +78,9 @@ class Gaussian(Linear):
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         log_sigma = theta[..., -1]
         return log_sigma + 0.5 * ((u.y - index(u, theta)) * (-log_sigma).exp()) ** 2
+
+    def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
+        return -float(((self.loss(u, theta) + 0.5 * math.log(2 * math.pi)) * weight).sum())
 
     def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
         log_sigma = theta[..., -1:] + torch.as_tensor(scale, dtype=theta.dtype).log()

@@ -25,6 +25,9 @@ class Poisson(Family):
         eta = index(u, theta)
         return eta.exp() - u.y * eta
 
+    def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
+        return -float(((self.loss(u, theta) + (u.y + 1).lgamma()) * weight).sum())
+
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta).exp()
 

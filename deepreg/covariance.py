@@ -1,0 +1,80 @@
+"""Names of covariances, and the clusters that they need."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from . import columns as door
+from .design import Design
+from .errors import DataError, NotAvailable, OptionError
+from .sample import codes
+
+KINDS = {"robust": "HC1", "HC1": "HC1", "HC0": "HC0", "cluster": "cluster", "CRV1": "cluster"}
+
+
+def known(kind: object, design: Design) -> str:
+    """The covariance meant by a name.
+
+    Raises NotAvailable for "iid", OptionError for an unknown name or for clusters that were not given, DataError where
+    there is a single cluster.
+    """
+    if kind in ("iid", "nonrobust", "classical"):
+        raise NotAvailable(
+            f"vcov={kind!r} assumes errors of one variance, which influence functions neither need nor use; "
+            "use vcov='robust', or name a cluster."
+        )
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise OptionError(f"vcov={kind!r} is not known; allowed are {', '.join(map(repr, KINDS))}.")
+    if KINDS[kind] == "cluster" and not design.cluster_names:
+        raise OptionError(f"vcov={kind!r} needs clusters, but none were given: structural(..., cluster='column').")
+    if KINDS[kind] == "cluster":
+        for name, code in zip(design.cluster_names, design.cluster.unbind(1), strict=True):
+            if not bool((code != code[0]).any()):
+                raise DataError(
+                    f"cluster={name!r} has one cluster in the {len(code)} rows used, but errors need at least two; "
+                    "name another column, or use vcov='robust'."
+                )
+    return KINDS[kind]
+
+
+def named(vcov: Mapping[str, str]) -> list[str]:
+    """The columns of {"CRV1": "g"} and {"CRV1": "g+h"}. Raises OptionError for anything else."""
+    if len(vcov) != 1 or next(iter(vcov)) not in ("CRV1", "cluster") or not isinstance(next(iter(vcov.values())), str):
+        raise OptionError(f"vcov={vcov!r}: allowed are {{'CRV1': 'column'}} and {{'CRV1': 'first+second'}}.")
+    return [name.strip() for name in next(iter(vcov.values())).split("+")]
+
+
+def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
+    """The design with other clusters: columns of `data`, the data of the fit, or of the rows the design keeps.
+
+    Raises OptionError for more than two names or a column that is in neither, DataError where `data` has another number
+    of rows or a cluster is missing in a row used.
+    """
+    if not 1 <= len(names) <= 2 or len(set(names)) < len(names):
+        raise OptionError(f"vcov={{'CRV1': {'+'.join(names)!r}}} is not allowed: name one column, or two that differ.")
+    if data is not None:
+        table = door.table(data)
+        if len(door.index(table)) != len(design.index):
+            raise DataError(
+                f"data= has {len(door.index(table))} rows, but the fit was made from {len(design.index)}; give the "
+                "same data, in the same order."
+            )
+        frame = door.pick(table, names, "vcov=").iloc[design.rows]
+    else:
+        missing = [name for name in names if name not in design.frame]
+        if missing:
+            raise OptionError(
+                f"vcov={{'CRV1': {'+'.join(names)!r}}}: the fit keeps no column {missing[0]!r}; give the data of the "
+                "fit as data=, or fit with cluster=."
+            )
+        frame = design.frame[list(names)]
+    for name in names:
+        if absent := int(frame[name].isna().sum()):
+            raise DataError(
+                f"Cluster {name!r} is missing in {absent} of {len(frame)} rows used; fill it, or drop them."
+            )
+    cluster = torch.from_numpy(codes(pd.DataFrame(frame), names))
+    return replace(design, cluster=cluster, cluster_names=tuple(names))

@@ -1,0 +1,84 @@
+"""Results in other libraries' tables and tests, against those libraries."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from statsmodels.iolib.summary2 import summary_col
+
+import deepreg
+from deepreg import interop
+from deepreg.errors import NotAvailable
+
+SIM = deepreg.simulate.get("friedman")(n=400, rng=0)
+
+
+@pytest.fixture(scope="module")
+def result():
+    model = deepreg.structural("y ~ t | x0 + x1 + x2 + x3", SIM.frame)
+    return model.fit(folds=2, learners="smooth", rng=0, progress=False)
+
+
+@pytest.fixture(scope="module")
+def ols():
+    return smf.ols("y ~ t + x0", SIM.frame).fit(cov_type="HC1")
+
+
+def test_statsmodels_summary_col(result, ols):
+    table = summary_col([ols, result], float_format="%.6f", stars=False, model_names=["ols", "ours"]).tables[0]
+    for name in ("Intercept", "t"):
+        at = list(table.index).index(name)
+        assert float(table["ours"].iloc[at]) == pytest.approx(result.params[name], abs=1e-6)
+        assert float(table["ours"].iloc[at + 1].strip("()")) == pytest.approx(result.bse[name], abs=1e-6)
+    assert float(table["ours"]["R-squared"]) == pytest.approx(result.rsquared, abs=1e-6)
+    assert table["ours"].iloc[list(table.index).index("x0")] == ""
+
+
+def test_maketables(result, ols):
+    maketables = pytest.importorskip("maketables", reason="maketables is not installed (extra 'interop')")
+    table = maketables.ETable([ols, result], coef_fmt="b:.6f \n (se:.6f)").df
+    cell = table.loc[("coef", "t")].iloc[1]
+    assert [float(v.strip(" *()")) for v in cell.split("\n")] == pytest.approx(
+        [result.params.t, result.bse.t], abs=1e-6
+    )
+    assert table.loc[("stats", "Observations")].iloc[1] == "400"
+    assert float(table.loc[("stats", "R²")].iloc[1]) == pytest.approx(result.rsquared, abs=1e-3)
+    assert "y" in str(table.columns[1])
+
+
+def test_stargazer(result, ols):
+    stargazer = pytest.importorskip("stargazer.stargazer", reason="stargazer is not installed (extra 'interop')")
+    interop.register_stargazer()
+    table = stargazer.Stargazer([ols, result])
+    table.significant_digits(6)
+    html = table.render_html()
+    assert f"{result.params.t:.6f}" in html and f"({result.bse.t:.6f})" in html
+    assert f"{result.rsquared:.6f}" in html and "nan" not in html
+
+
+def test_marginaleffects(result):
+    other = pytest.importorskip("marginaleffects", reason="marginaleffects is not installed (extra 'interop')")
+    model = interop.marginaleffects_model(result)
+    for text in ("t = 3", "t/Intercept = 0.3", "t*Intercept**0.5 = 1"):
+        theirs, ours = other.hypotheses(model, hypothesis=text).data, result.t_test(text)
+        assert theirs["estimate"][0] == pytest.approx(ours.value[0] - float(text.split("=")[1]), rel=1e-8)
+        assert theirs["std_error"][0] == pytest.approx(ours.std_error[0], rel=1e-4)  # their derivative is numerical
+    theirs = other.hypotheses(model, equivalence=(3.5, 4.5)).data
+    np.testing.assert_allclose(theirs["p_value_equiv"], result.averages.equivalence(3.5, 4.5).to_frame()["P outside"])
+
+
+@pytest.mark.parametrize("missing", ["stargazer.translators", "marginaleffects.classes.model"])
+def test_what_is_not_installed_is_named(result, monkeypatch, missing):
+    import sys
+
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(NotAvailable, match=f"{missing.split('.')[0]} is not installed; pip install"):
+        interop.register_stargazer() if "stargazer" in missing else interop.marginaleffects_model(result)
+
+
+def test_data_from_polars_and_results_to_polars(result):
+    polars = pytest.importorskip("polars")
+    again = deepreg.structural("y ~ t | x0 + x1 + x2 + x3", polars.from_pandas(SIM.frame))
+    again = again.fit(folds=2, learners="smooth", rng=0, progress=False)
+    pd.testing.assert_series_equal(again.params, result.params)
+    assert polars.from_pandas(result.tidy("broom"))["std.error"].to_list() == result.bse.tolist()
