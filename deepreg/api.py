@@ -36,8 +36,9 @@ def structural(
     ----------
     formula : str
         For example "final_grade ~ tutoring | struggling + prior_grade + C(grade_level)".
-    data : pandas or polars DataFrame, pyarrow Table or Dataset, path of a Parquet file, or mapping of columns
-        Never changed. Rows with missing or infinite values are dropped and counted, or refused (`missing`).
+    data : pandas or polars DataFrame, pyarrow Table or Dataset, path of a file, or mapping of columns
+        Never changed. Files are Parquet, .csv, .tsv, .dta (Stata) or .xlsx. Rows with missing or infinite values are
+        dropped and counted, or refused (`missing`).
     family : str or Family
         "linear", "gaussian", "logit" or "poisson"; see `deepreg.families.names()`.
     weights : str, optional

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from deepreg import files
 from deepreg.errors import DataError
 from deepreg.formula import near
 
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 ALLOWED = (
-    "a pandas or polars DataFrame, a pyarrow Table or Dataset, the path of a Parquet file, or a dict of equally long "
-    "arrays"
+    "a pandas or polars DataFrame, a pyarrow Table or Dataset, the path of a file, or a dict of equally long arrays"
 )
-OTHER = "Open other files yourself, for example with pandas.read_csv(...), and pass the table."
+OTHER = f"Files are Parquet, or end in {', '.join(files.ENDINGS)}; open others yourself and pass the table."
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,6 @@ class Stored:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Stored":
         """A Parquet file, or a directory of them; DataError where it cannot be read."""
-        place = Path(path)
-        if not place.exists():
-            raise DataError(f"data={str(path)!r} is read as the path of a Parquet file; nothing is there. {OTHER}")
         try:
             from pyarrow import ArrowInvalid
             from pyarrow.dataset import dataset
@@ -46,7 +43,7 @@ class Stored:
                 f"data={str(path)!r}: Parquet is read by pyarrow, which is not installed. Type pip install pyarrow."
             ) from None
         try:
-            return cls(dataset(place, format="parquet"))
+            return cls(dataset(Path(path), format="parquet"))
         except (ArrowInvalid, OSError) as error:
             raise DataError(f"data={str(path)!r} cannot be read as Parquet: {error}. {OTHER}") from error
 
@@ -78,7 +75,10 @@ def table(data: Any) -> Table:
     if isinstance(data, pd.DataFrame):
         return data
     if isinstance(data, str | os.PathLike):
-        return Stored.open(data)
+        place = Path(data)
+        if not place.exists():
+            raise DataError(f"data={str(data)!r} is read as the path of a file; nothing is there. {OTHER}")
+        return files.read(place) if files.ending(place) in files.READERS else Stored.open(place)
     arrow = sys.modules.get("pyarrow.dataset")  # who has a Dataset has imported it
     if arrow is not None and isinstance(data, arrow.Dataset):
         return Stored(data)

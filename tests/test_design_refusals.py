@@ -134,7 +134,7 @@ def test_a_doubled_column_that_is_not_used_does_no_harm() -> None:
     [
         ([1, 2], "type list; allowed are a pandas or polars DataFrame, a pyarrow Table or Dataset, the path"),
         (None, "type NoneType"),
-        ("data.csv", "path of a Parquet file; nothing is there"),
+        ("data.csv", "path of a file; nothing is there"),
         (frame()["t"], "type Series"),
         (frame()[["y", "t"]].to_numpy(), "type ndarray"),
         (pl.from_pandas(frame()).lazy(), r"type LazyFrame.*data.collect\(\)"),

@@ -25,7 +25,9 @@ LAYERS = (
     {"api"},
     {"simulate"},
 )
-SAME = dict.fromkeys(("columns", "formula", "recipe", "sample"), "design")  # one step of the pipeline, five nouns
+SAME = dict.fromkeys(
+    ("columns", "files", "formula", "recipe", "sample"), "design"
+)  # one step of the pipeline, six nouns
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}}
 FILES = sorted(path for path in (ROOT / "deepreg").rglob("*.py") if path != ROOT / "deepreg" / "__init__.py")

@@ -117,8 +117,8 @@ def test_a_column_that_the_file_lacks_is_named_with_those_near(path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("none.parquet", None, r"none\.parquet' is read as the path of a Parquet file; nothing is there"),
-        ("text.csv", b"y,t\n1,2\n", r"text\.csv' cannot be read as Parquet.*pandas\.read_csv"),
+        ("none.parquet", None, r"none\.parquet' is read as the path of a file; nothing is there"),
+        ("text.parquet", b"y,t\n1,2\n", r"text\.parquet' cannot be read as Parquet.*or end in \.csv"),
     ],
 )
 def test_what_is_no_parquet_file_is_refused(tmp_path, name, content, message):
