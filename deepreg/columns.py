@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from deepreg import files
+from deepreg import readers
 from deepreg.errors import DataError
 from deepreg.formula import near
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALLOWED = (
     "a pandas or polars DataFrame, a pyarrow Table or Dataset, the path of a file, or a dict of equally long arrays"
 )
-OTHER = f"Files are Parquet, or end in {', '.join(files.ENDINGS)}; open others yourself and pass the table."
+OTHER = f"Files are Parquet, or end in {', '.join(readers.ENDINGS)}; open others yourself and pass the table."
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def table(data: Any) -> Table:
         place = Path(data)
         if not place.exists():
             raise DataError(f"data={str(data)!r} is read as the path of a file; nothing is there. {OTHER}")
-        return files.read(place) if files.ending(place) in files.READERS else Stored.open(place)
+        return readers.read(place) if readers.ending(place) in readers.READERS else Stored.open(place)
     arrow = sys.modules.get("pyarrow.dataset")  # who has a Dataset has imported it
     if arrow is not None and isinstance(data, arrow.Dataset):
         return Stored(data)

@@ -26,7 +26,7 @@ LAYERS = (
     {"simulate"},
 )
 SAME = dict.fromkeys(
-    ("columns", "files", "formula", "recipe", "sample"), "design"
+    ("columns", "formula", "readers", "recipe", "sample"), "design"
 )  # one step of the pipeline, six nouns
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}}

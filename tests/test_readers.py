@@ -66,7 +66,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
 def test_a_reader_that_is_not_installed_is_named(tmp_path, monkeypatch):
     FRAME.to_excel(tmp_path / "a.xlsx", index=False)
     monkeypatch.setattr(
-        "deepreg.files.READERS", {".xlsx": ("an Excel file", lambda path: __import__("no_such_package"))}
+        "deepreg.readers.READERS", {".xlsx": ("an Excel file", lambda path: __import__("no_such_package"))}
     )
     with pytest.raises(DataError, match="read by a package that is not installed: No module named 'no_such_package'"):
         build("y ~ t", tmp_path / "a.xlsx")
