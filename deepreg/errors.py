@@ -21,5 +21,8 @@ class NotAvailable(DeepregError, NotImplementedError):
     """The quantity has no valid definition or no valid interval here; the message says why."""
 
 
+AGAIN = "Fit again, or save with data=True."  # what helps where a result was saved without its rows
+
+
 class DeepregWarning(UserWarning):
     """Something the reader of the results should know, though the fit went on."""
