@@ -15,6 +15,7 @@ from .design import Design
 from .errors import DataError, NotAvailable, OptionError
 from .estimates import Estimates, Sampling, WaldTest
 from .influence import Scores
+from .kept import Kept
 from .law import FittedLaw
 from .report.summary import Summary
 from .splits import Splits
@@ -36,7 +37,7 @@ class Results:
 
     design: Design
     structure: Structure
-    scores: Scores
+    scores: Scores | Kept
     sampling: Sampling
     facts: Facts
     splits: Splits | None = None
@@ -85,7 +86,7 @@ class Results:
     @property
     def nobs(self) -> int:
         """Rows used."""
-        return len(self.design.frame)
+        return self.design.n
 
     @property
     def history(self) -> History | None:
@@ -103,15 +104,7 @@ class Results:
         if not targets:
             raise OptionError("estimate() needs a target, for example estimate('ate').")
         chosen = [t for target in targets for t in resolve(target, self.design)]
-        names = tuple(name for t in chosen for name in t.names(self.structure, self.design))
-        parts = [self.scores.psi(t, sample) for t in chosen]
-        psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
-        rows = self.design.index[self.design.rows]
-        whole = all(t.weight(self.design, self.design.frame) is None for t in chosen)
-        groupable = whole and sample == "population" and not self.scores.constant
-        return Estimates(
-            names, psi, self.sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable
-        )
+        return self.scores.answer(chosen, sample, self.sampling)
 
     def ate(self, sample: str = "population") -> Estimates:
         """Average treatment effects of every discrete treatment, each level against its base level."""
@@ -127,7 +120,7 @@ class Results:
     def effects(self) -> Estimates | None:
         """The effects a summary shows: ATE, and AME where the coefficient does not already say it."""
         shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
-        if self.scores.nodes is None and not self.scores.constant:
+        if not self.scores.integrable:
             shown = [t for t in shown if not t.observed(self.design)]
         return self.estimate(*shown) if shown else None
 
@@ -147,12 +140,14 @@ class Results:
             raise OptionError(
                 f"at={at!r}: allowed is 'overall'. For one value of t, estimate(targets.AME('t', at=...))."
             )
-        chosen = [
+        return self.estimate(*self._margins(dummy), sample="fixed")
+
+    def _margins(self, dummy: bool) -> tuple[ATE | AME, ...]:
+        return tuple(
             AME(v.name) if v.kind == "continuous" or (v.name in self.structure.terms
                                                       and not (dummy and v.levels == (0, 1))) else ATE(v.name)
             for v in some_variable("get_margeff", self.design)
-        ]  # fmt: skip
-        return self.estimate(*chosen, sample="fixed")
+        )  # fmt: skip
 
     # tests ----------------------------------------------------------------------------------------------------------
     def t_test(self, constraint: object) -> Estimates:
@@ -168,7 +163,8 @@ class Results:
 
     def vcov(self, kind: str) -> "Results":
         """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters."""
-        return replace(self, sampling=replace(self.sampling, kind=covariance_kind(kind, self.design)))
+        chosen = covariance_kind(kind, self.design)
+        return replace(self, scores=self.scores.under(chosen), sampling=replace(self.sampling, kind=chosen))
 
     # per row --------------------------------------------------------------------------------------------------------
     def theta(self, new: object = None) -> pd.DataFrame:
@@ -211,8 +207,9 @@ class Results:
             return self.design, self.scores.theta.mean(0).cpu()
         design = self.design.new(new, regressors=regressors)
         if self.fitted is None:
-            return design, self.scores.theta[0, :1].expand(len(design.frame), -1).cpu()
-        x = design.inputs.to(self.scores.theta.device)
+            assert self.scores.everywhere is not None
+            return design, self.scores.everywhere.expand(len(design.frame), -1).cpu()
+        x = design.inputs.to(self.fitted.coordinates.start.device)
         centre = None if self.law is None else self.law.centre(x, free_of_intercept(self.structure, x))
         return design, self.fitted.values(x, centre).mean(0).cpu()
 
@@ -262,10 +259,10 @@ def covariance_kind(kind: str, design: Design) -> str:
     if COVARIANCES[kind] == "cluster" and not design.cluster_names:
         raise OptionError(f"vcov={kind!r} needs clusters, but none were given: structural(..., cluster='column').")
     if COVARIANCES[kind] == "cluster":
-        for name, code in zip(design.cluster_names, design.cluster.unbind(1), strict=True):
-            if not bool((code != code[0]).any()):
+        for name, groups in zip(design.cluster_names, design.groups, strict=True):
+            if groups < 2:
                 raise DataError(
-                    f"cluster={name!r} has one cluster in the {len(code)} rows used, but errors need at least two; "
+                    f"cluster={name!r} has one cluster in the {design.n} rows used, but errors need at least two; "
                     "name another column, or use vcov='robust'."
                 )
     return COVARIANCES[kind]

@@ -20,12 +20,14 @@ LAYERS = (
     {"law"},
     {"curvature", "targets", "estimates"},
     {"influence", "summary"},
+    {"kept"},
     {"results", "diagnostics"},
     {"model"},
     {"api"},
     {"simulate"},
 )
-SAME = dict.fromkeys(("columns", "formula", "recipe", "sample"), "design")  # one step of the pipeline, five nouns
+STEP = ("columns", "expression", "formula", "recipe", "sample", "variables")  # one step of the pipeline, seven nouns
+SAME = dict.fromkeys(STEP, "design")
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}}
 FILES = sorted(path for path in (ROOT / "deepreg").rglob("*.py") if path != ROOT / "deepreg" / "__init__.py")
