@@ -109,7 +109,7 @@ class Design:
         return _rebuild(self, data, skipped, unseen)
 
     def without_rows(self) -> "Design":
-        """Everything but the rows: enough for `new` and `structural`, and of a size that does not grow with the data."""
+        """Everything but the rows: enough for `new` and `structural`, of a size that does not grow with the data."""
         return replace(
             self,
             units=Units(*(t[:0] for t in self.units)),
@@ -117,7 +117,7 @@ class Design:
             w=self.w[:0],
             weight=self.weight[:0],
             cluster=self.cluster[:0],
-            frame=self.frame.iloc[:0],
+            frame=self.frame[list(self.recipe.columns)].iloc[:0],
             index=pd.RangeIndex(0),
             rows=self.rows[:0],
         )

@@ -18,7 +18,6 @@ from .errors import AGAIN, DeepregWarning, NotAvailable, OptionError
 from .report.summary import Summary
 from .report.table import Table
 
-
 _ROUNDING = 64 * np.finfo(np.float64).eps  # of the terms that cancel, what is left of a variance without digits
 
 

@@ -22,9 +22,9 @@ MEMBERS: Mapping[str, frozenset[str]] = {
 
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.BitAnd, ast.BitOr, ast.BitXor)
 _NODES = (
-    (ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Attribute, ast.Constant, ast.BinOp, ast.UnaryOp)
-    + (ast.Compare, ast.BoolOp, ast.List, ast.Tuple, ast.Dict)
-    + (ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+    *(ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Attribute, ast.Constant, ast.BinOp, ast.UnaryOp),
+    *(ast.Compare, ast.BoolOp, ast.List, ast.Tuple, ast.Dict),
+    *(ast.operator, ast.unaryop, ast.cmpop, ast.boolop),
 )
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{1,18})?")
 
@@ -42,7 +42,9 @@ def check(text: str, aliases: Mapping[str, str], columns: Collection[str], calle
     those of this module. Text is refused where it holds quotes, brackets or backslashes: formulaic pastes it into code.
     """
     if len(text) > LONGEST:
-        raise FormulaError(f"The term {text[:40]!r}... has {len(text):,} characters; {LONGEST:,} are allowed in a file.")
+        raise FormulaError(
+            f"The term {text[:40]!r}... has {len(text):,} characters; {LONGEST:,} are allowed in a file."
+        )
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Kept:
-    """The estimates of a fit by the questions they answer, in the place of its scores. Raises NotAvailable for others."""
+    """The estimates of a fit by the questions they answer, in the place of its scores; NotAvailable for others."""
 
     answers: tuple[Answer, ...]
     kind: str  # of the covariance

@@ -110,9 +110,9 @@ class FittedLaw:
         """Whether it can be evaluated at other x than those of the design: a law given row by row cannot."""
         return not isinstance(self.classifier, Tensor) and all(isinstance(m, Theta) for m in self.moments)
 
-    def without_rows(self) -> "FittedLaw":
-        """The same law without the rows it was fitted to."""
-        return replace(self, design=self.design.without_rows(), cells=replace(self.cells, code=self.cells.code[:0]))
+    def on(self, bare: Design) -> "FittedLaw":
+        """The same law on a design without rows."""
+        return replace(self, design=bare, cells=replace(self.cells, code=self.cells.code[:0]))
 
     def probability(self, x: Tensor, splits: Splits | None = None, trim: bool = True) -> Tensor:
         """P(class | x) of each group; (n, p) -> (G or 1, n, C)."""

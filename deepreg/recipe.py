@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,9 @@ from interface_meta import override
 
 from deepreg.columns import Column
 from deepreg.errors import DataError, FormulaError
+from deepreg.formula import check_stored
 
+Spec: TypeAlias = ModelSpec
 CLIP = 5.0  # standard deviations at which a standardised feature is cut off
 MEND = "Restrict the rows, e.g. subset='x > 0', or write a term that is defined for all of them, e.g. np.log1p(x)."
 
@@ -159,6 +161,12 @@ class Recipe:
             raise DataError(f"The formula {self.formula!r} has no {name}.")
         return part
 
+    def check(self) -> None:
+        """Raise FormulaError unless a file may hold the formula, for its terms are evaluated on other data."""
+        for part in (self.outcome, self.regressors, self.features, self.controls):
+            if part is not None:
+                check_stored(part.spec.formula, self.columns, {*TRANSFORMS, *self.context})
+
     def conform(
         self, data: Mapping[str, pd.Series] | pd.DataFrame, parts: Iterable[str]
     ) -> tuple[pd.DataFrame, list[Unseen]]:
@@ -224,9 +232,7 @@ def stored(spec: ModelSpec) -> dict[str, Any]:
         "full rank": spec.ensure_full_rank,
         "terms": tuple(tuple((one.expr, one.eval_method.value) for one in term.factors) for term in spec.formula),
         "transforms": spec.transform_state,
-        "levels": {
-            expr: (kind.value, state.get("categories")) for expr, (kind, state) in spec.encoder_state.items()
-        },
+        "levels": {expr: (kind.value, state.get("categories")) for expr, (kind, state) in spec.encoder_state.items()},
     }
 
 
@@ -242,9 +248,7 @@ def restored(plain: Mapping[str, Any]) -> ModelSpec:
     return replace(spec, transform_state=states, encoder_state=levels)
 
 
-def evaluate(
-    name: str, part: Part, frame: pd.DataFrame, context: Mapping[str, Any]
-) -> tuple[np.ndarray, list[Unseen]]:
+def evaluate(name: str, part: Part, frame: pd.DataFrame, context: Mapping[str, Any]) -> tuple[np.ndarray, list[Unseen]]:
     """The columns (n, k) of a fitted part on other rows; where levels are unseen, those rows and no columns."""
     spec = part.spec
     if not len(frame):

@@ -1,6 +1,8 @@
 """What a fitted model knows: averages of theta(x) with their errors, theta(x) itself, tests, predictions, tables."""
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import hypotheses
+from . import hypotheses, persist
 from .curvature import Lambda
 from .design import Design
 from .errors import DataError, NotAvailable, OptionError
@@ -119,10 +121,18 @@ class Results:
     @cached_property
     def effects(self) -> Estimates | None:
         """The effects a summary shows: ATE, and AME where the coefficient does not already say it."""
-        shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
-        if not self.scores.integrable:
-            shown = [t for t in shown if not t.observed(self.design)]
+        shown = self._shown()
         return self.estimate(*shown) if shown else None
+
+    def _shown(self) -> tuple[ATE | AME, ...]:
+        shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
+        return tuple(t for t in shown if self.scores.integrable or not t.observed(self.design))
+
+    def usual(self) -> tuple[tuple[Target, ...], ...]:
+        """The targets that the summary and get_margeff() ask for together."""
+        if not self.design.variables:
+            return ()
+        return tuple(t for t in (self._shown(), self._margins(False), self._margins(True)) if t)
 
     def _is_coefficient(self, name: str) -> bool:
         """Whether a variable's effect is its coefficient: an identity link, and no other term that holds it."""
@@ -222,6 +232,28 @@ class Results:
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
         return summarise(self.facts, self.design, self.averages, self.effects, self.sampling, alpha)
+
+    # files ----------------------------------------------------------------------------------------------------------
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        data: bool = False,
+        overwrite: bool = False,
+        targets: Iterable[str | Target | type[Target]] = (),
+    ) -> None:
+        """Write the result to one file that `deepreg.load` reads, safetensors with a JSON document in its header.
+
+        The file holds theta(x), the estimates that go by a name, and what rebuilds the design on other data; no row,
+        and so the size does not grow with the data. `targets` are further ones to keep the estimates of. With
+        data=True the rows go in too, and what is loaded does all that this result does. Writing is atomic, and an
+        existing file is replaced only with overwrite=True.
+
+        Raises OptionError for a place that cannot be written to, NotAvailable where the result holds code of yours: a
+        network, or a term beyond arithmetic. Of functions that the formula borrows, and of a family of yours, the name
+        is kept; load() asks for them.
+        """
+        persist.save(self, path, data, overwrite, targets)
 
     def __repr__(self) -> str:
         return f"<deepreg Results of {self.design.formula!r}: {len(self.structure.names)} averages, n = {self.nobs:,}>"

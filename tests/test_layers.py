@@ -11,9 +11,9 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors"},
+    {"units", "errors", "version"},
     {"families", "design", "networks", "splits", "datasets", "hypotheses", "report.render"}
-    | {"basis", "evidence", "stacking"},
+    | {"basis", "evidence", "stacking", "document", "tables"},
     {"structure", "trainers", "report.table", "additive"},
     {"coordinates"},
     {"theta", "report.summary", "report"},
@@ -21,6 +21,9 @@ LAYERS = (
     {"curvature", "targets", "estimates"},
     {"influence", "summary"},
     {"kept"},
+    {"portable"},
+    {"shapes"},
+    {"persist"},
     {"results", "diagnostics"},
     {"model"},
     {"api"},
