@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -44,6 +45,13 @@ class Schema:
         return found[0]
 
 
+@cache
+def hints_of(record: type) -> dict[str, Any]:
+    """The declared type of each field."""
+    return get_type_hints(record)
+
+
+@cache
 def names_of(record: type) -> tuple[str, ...]:
     """The fields of a dataclass or a NamedTuple."""
     return tuple(one.name for one in fields(record)) if is_dataclass(record) else record._fields  # type: ignore[attr-defined]
@@ -80,9 +88,9 @@ class Writer:
         if isinstance(value, Tensor):
             plain: Plain = {"tensor": f"t{len(self.tensors)}"}
             self.tensors[plain["tensor"]] = value.detach().cpu().contiguous().clone()
-        elif type(value) in self.schema.records:
-            written = {name: self.write(getattr(value, name)) for name in names_of(type(value))}
-            plain = {"record": type(value).__name__, "fields": written}
+        elif (record := type(value)) in self.schema.records:
+            names: tuple[str, ...] = names_of(record)  # type: ignore[arg-type]  # a class can be hashed
+            plain = {"record": record.__name__, "fields": {name: self.write(getattr(value, name)) for name in names}}
         else:
             kind = next((kind for kind in self.schema.kinds if isinstance(value, kind.of)), None)
             if kind is None:
@@ -132,7 +140,7 @@ class Reader:
         raise FileError(f"it holds {str(plain)[:60]}, which is nothing that a result is made of")
 
     def _record(self, record: type, given: dict[str, Plain]) -> object:
-        names, hints = names_of(record), get_type_hints(record)
+        names, hints = names_of(record), hints_of(record)
         if tuple(given) != names:
             raise FileError(f"its {record.__name__} has the fields {', '.join(given)}, not {', '.join(names)}")
         values = {name: self.read(one) for name, one in given.items()}

@@ -73,12 +73,13 @@ def _refusal(
         return f"holds a {type(node).__name__}"
     if isinstance(node, ast.Name):
         name = aliases.get(node.id, node.id)
-        return None if name in columns or name in called or name in FUNCTIONS else f"uses the name {name!r}"
+        known = name in columns or (name not in MEMBERS and (name in called or name in FUNCTIONS))
+        return None if known else f"uses the name {name!r}"
     if isinstance(node, ast.Attribute):
         inside = _member(node)
         owner = inside.id if isinstance(inside, ast.Name) else ""
-        known = MEMBERS[owner] if owner and owner not in columns and owner in called else METHODS
-        return None if node.attr in known else f"reaches for {node.attr!r}"
+        allowed = MEMBERS[owner] if owner and owner not in columns and owner in called else METHODS
+        return None if node.attr in allowed else f"reaches for {node.attr!r}"
     if isinstance(node, ast.Call):
         named = isinstance(node.func, ast.Name) and aliases.get(node.func.id, node.func.id) not in columns
         return None if named or isinstance(node.func, ast.Attribute) else "calls what is no function by name"

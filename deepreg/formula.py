@@ -136,7 +136,7 @@ def check_stored(terms: Iterable[Term], columns: Iterable[str], known: Iterable[
         if factor.eval_method is Factor.EvalMethod.LITERAL:
             expression.check_number(factor.expr)
         elif factor.eval_method is Factor.EvalMethod.LOOKUP:
-            if factor.expr not in available and factor.expr not in names:
+            if factor.expr not in available:
                 raise FormulaError(f"The term {factor.expr!r} is no column of the formula.")
         else:
             aliases: dict[str, str] = {}

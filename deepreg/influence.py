@@ -61,9 +61,8 @@ class Scores:
         """The scores to estimate another covariance from: these."""
         return self
 
-    def answer(self, targets: Sequence[Target], sample: str, sampling: Sampling) -> Estimates:
-        """The targets with their joint covariance; raises what they and psi() raise."""
-        names = tuple(name for t in targets for name in t.names(self.structure, self.design))
+    def answer(self, targets: Sequence[Target], names: tuple[str, ...], sample: str, sampling: Sampling) -> Estimates:
+        """The values of the targets by their names, with their joint covariance; raises what psi() raises."""
         parts = [self.psi(t, sample) for t in targets]
         psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
         rows = self.design.index[self.design.rows]

@@ -30,21 +30,19 @@ class Kept:
     integrable: bool
     everywhere: Tensor | None  # (P,) where theta is constant
 
-    def answer(self, targets: Sequence[Target], sample: str, sampling: Sampling) -> Estimates:
-        """The estimates that were kept for just these targets, or one coefficient out of all."""
+    def answer(self, targets: Sequence[Target], names: tuple[str, ...], sample: str, sampling: Sampling) -> Estimates:
+        """The estimates that were kept for just these targets, or some coefficients out of all."""
         check_sample(sample)
         known = {(one.targets, one.sample): one.estimates for one in self.answers}
-        asked = tuple(targets)
-        if (asked, sample) in known:
-            return known[asked, sample]
+        if (tuple(targets), sample) in known:
+            return known[tuple(targets), sample]
         every = known.get(((Coefficient(),), sample))
-        names = [target.name for target in asked if isinstance(target, Coefficient) and target.name is not None]
-        if every is not None and len(names) == len(asked):
+        if every is not None and all(type(target) is Coefficient for target in targets):
             return every.select(names)
-        kept = dict.fromkeys(", ".join(map(str, one.targets)) for one in self.answers if one.sample == sample)
+        kept = dict.fromkeys(name for one in self.answers if one.sample == sample for name in one.estimates.names)
         raise NotAvailable(
-            f"{', '.join(map(str, asked))} of the {sample} sample needs the rows of the fit, which were not saved. "
-            f"Kept are {'; '.join(kept)}. {AGAIN[:-1]}, or with this target: save(..., targets=[...])."
+            f"{', '.join(names)} of the {sample} sample, estimated together, need the rows of the fit, which were not "
+            f"saved. Kept are {', '.join(kept)}. {AGAIN[:-1]}, or with these targets: save(..., targets=[...])."
         )
 
     def under(self, kind: str) -> "Kept":

@@ -71,7 +71,9 @@ def load(path: str | os.PathLike[str], whole: type[F], context: Mapping[str, obj
         raise FileError(f"{name!r} cannot be read: {error.strerror or error}.") from error
     document = _document(name, raw)
     try:
-        tensors = {key: tensor.clone() for key, tensor in load_tensors(raw).items()}  # where arithmetic finds them aligned
+        tensors = {
+            key: tensor.clone() for key, tensor in load_tensors(raw).items()
+        }  # where arithmetic finds them aligned
         content = document["content"]
         sound = document["sha256"] == _digest(content, tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:

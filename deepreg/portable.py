@@ -80,7 +80,7 @@ _RECORDS = (
     Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
     MLP, History, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Multinomial,
 )  # fmt: skip
-_HOLES = (Stored, Facts, Variable, Moments, Estimates, Answer, Kept, History)
+_HOLES = (Stored, Facts, Variable, Moments, Estimates, History)
 
 
 def _registered() -> tuple[type, ...]:
@@ -98,7 +98,7 @@ def schema(whole: type, family: Family | None, context: Mapping[str, object]) ->
         Kind("levels", pd.CategoricalDtype, tables.of_dtype, tables.to_dtype),
         Kind("array", np.ndarray, tables.of_array, tables.to_array),
     )
-    return Schema((whole, *_RECORDS, *_registered()), kinds, {Network: (StackedMLP, Partitioned)}, (whole, *_HOLES))
+    return Schema((whole, *_RECORDS, *_registered()), kinds, {Network: (StackedMLP, Partitioned)}, _HOLES)
 
 
 def portable(result: F, data: bool, more: tuple[str | Target | type[Target], ...]) -> F:
@@ -117,7 +117,8 @@ def portable(result: F, data: bool, more: tuple[str | Target | type[Target], ...
         return result
     fitted = None if result.fitted is None else replace(result.fitted, known=None)
     if data:
-        return replace(result, fitted=fitted)
+        law = None if result.law is None else result.law.on(result.design)
+        return replace(result, fitted=fitted, law=law)
     bare = result.design.without_rows()
     sampling = replace(result.sampling, weight=bare.weight, cluster=bare.cluster)
     kept = Kept(

@@ -106,7 +106,8 @@ class Results:
         if not targets:
             raise OptionError("estimate() needs a target, for example estimate('ate').")
         chosen = [t for target in targets for t in resolve(target, self.design)]
-        return self.scores.answer(chosen, sample, self.sampling)
+        names = tuple(name for t in chosen for name in t.names(self.structure, self.design))
+        return self.scores.answer(chosen, names, sample, self.sampling)
 
     def ate(self, sample: str = "population") -> Estimates:
         """Average treatment effects of every discrete treatment, each level against its base level."""

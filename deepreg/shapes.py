@@ -39,6 +39,7 @@ def check(result: Fit) -> None:
         result.fitted.values(torch.zeros(1, inputs), centre)
     if result.law is not None:
         _law(result.law, inputs)
+        _shape("classes", result.law.cells.code, len(design.rows))
 
 
 def _design(design: Design) -> None:
@@ -95,6 +96,11 @@ def _theta(theta: Theta, structure: Structure | None, inputs: int) -> None:
     if structure is not None:
         _equal("structure", at.structure, structure)
     _equal("learners", set(theta.learners) - set(theta.mix), set())
+    if theta.history is not None:
+        train, valid, best, limited = theta.history
+        _shape("history", train, len(train), len(best))
+        _shape("history", valid, *train.shape)
+        _shape("history", best, len(limited))
     for share in theta.mix.values():
         _shape("mix", share, size)
     for learner in theta.learners.values():

@@ -78,6 +78,8 @@ def to_frame(plain: Any) -> pd.DataFrame:
     """The frame of of_frame()."""
     rows = pd.RangeIndex(plain[0])
     columns = {name: _restored(dtype, rest) for name, dtype, *rest in plain[1:]}
+    if odd := [name for name, series in columns.items() if len(series) != len(rows)]:
+        raise FileError(f"its column {odd[0]!r} has not {len(rows)} rows")
     return pd.DataFrame(columns, index=rows, copy=False)
 
 
