@@ -3,14 +3,15 @@
 The names below are loaded on first use, so that `import deepreg` itself costs nothing.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError, DeepregError, DeepregWarning, FormulaError, NotAvailable, OptionError
+from .errors import DataError, DeepregError, DeepregWarning, FileError, FormulaError, NotAvailable, OptionError
+from .version import version
 
 if TYPE_CHECKING:
     from . import datasets, families, interop, simulate, targets
-    from .api import structural
+    from .api import load, structural
     from .curvature import EstimatedLaw, KnownLaw, Regressed
     from .networks import MLP, Replicated
     from .trainers import LBFGS, AdamW
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("datasets", "families", "interop", "simulate", "targets")
 _OBJECTS = {
+    "load": "api",
     "structural": "api",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",
@@ -37,6 +39,7 @@ __all__ = [
     "DeepregError",
     "DeepregWarning",
     "EstimatedLaw",
+    "FileError",
     "FormulaError",
     "KnownLaw",
     "NotAvailable",
@@ -47,22 +50,16 @@ __all__ = [
     "datasets",
     "families",
     "interop",
+    "load",
     "simulate",
     "structural",
     "targets",
 ]
 
 
-def _version() -> str:
-    try:
-        return metadata.version("deepreg-structural")
-    except metadata.PackageNotFoundError:  # a source tree on the path that was never installed
-        return "0+source"
-
-
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = _version()
+        value: Any = version()
     elif name in _MODULES:
         value = import_module(f"{__name__}.{name}")
     elif name in _OBJECTS:

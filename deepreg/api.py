@@ -1,15 +1,17 @@
 """The functions a user calls: read the formula, check the arguments, return a model."""
 
 import inspect
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import covariance, families
+from . import covariance, families, persist
 from .curvature import KnownLaw
 from .design import build
 from .errors import DataError, OptionError
 from .families import Family
 from .model import Model
+from .results import Results
 from .structure import Structure
 
 
@@ -115,3 +117,42 @@ def structural(
             f"{', '.join(structure.names)}, which leaves none to judge their errors by. Use fewer terms, or more rows."
         )
     return Model(design, structure, kind, assignment)
+
+
+def load(
+    path: str | os.PathLike[str], *, context: Mapping[str, object] | None = None, family: Family | None = None
+) -> Results:
+    """Read a result that `Results.save` wrote. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or path
+    context : mapping, optional
+        The functions that the formula borrowed from where it was written, by name; a file holds their names only.
+    family : Family, optional
+        The family, where it is one of your own; a file holds its name only.
+
+    Returns
+    -------
+    Results
+        Its numbers are those of the saved result, digit for digit. What needs the rows of the fit raises NotAvailable
+        where the file was written without data=True.
+
+    Raises
+    ------
+    FileError
+        Where the file is missing, no result, damaged, or of a format that this version does not read.
+    OptionError
+        Where `context` or `family` are not those that the file asks for.
+
+    Examples
+    --------
+    >>> import tempfile, deepreg
+    >>> sim = deepreg.simulate.tutorial(300, rng=0)
+    >>> res = deepreg.structural("y ~ treatment | x0", sim.frame).fit(learners="smooth", folds=2, rng=0, progress=False)
+    >>> path = tempfile.mkdtemp() + "/fit.deepreg"
+    >>> res.save(path)
+    >>> bool((deepreg.load(path).bse == res.bse).all())
+    True
+    """
+    return persist.load(path, Results, context or {}, family)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .errors import DataError, OptionError
+from .errors import AGAIN, DataError, NotAvailable, OptionError
 from .estimates import Estimates, WaldTest
 from .report.table import Table
 
@@ -64,6 +64,8 @@ def compare(ours: Estimates, other: Any, names: Mapping[str, str] | None = None)
     Hessian H. Raises OptionError for another object or for names that are not there, DataError where the rows are not
     the same.
     """
+    if ours.psi is None or ours.rows is None:
+        raise NotAvailable(f"compare() needs the rows of the fit, which were not saved. {AGAIN}")
     found = influence(other)
     common = [name for name in ours.names if name in found]
     chosen = {name: name for name in common if name != "Intercept"} if names is None else dict(names)
@@ -77,7 +79,6 @@ def compare(ours: Estimates, other: Any, names: Mapping[str, str] | None = None)
             f"which are the same, for example names={{{ours.names[-1]!r}: {next(iter(found.columns[-1:]))!r}}}."
         )
     mine = ours.select(list(chosen))
-    assert ours.rows is not None
     if not (ours.rows.is_unique and found.index.is_unique and set(ours.rows) == set(found.index)):
         raise DataError(
             f"The fits use other rows: {len(ours.rows)} here, {len(found)} there, "
@@ -88,10 +89,11 @@ def compare(ours: Estimates, other: Any, names: Mapping[str, str] | None = None)
     moved = found.loc[ours.rows, list(chosen.values())].to_numpy(np.float64)  # (n, q), of sum 0
     weight = mine.sampling.weight.cpu() / mine.sampling.weight.sum().cpu()
     psi = torch.from_numpy(theirs) + torch.from_numpy(moved / len(moved)) / weight[:, None]
+    assert mine.psi is not None
     gap = mine.psi - psi.to(mine.psi)
     same = gap.std(1, keepdim=True) < 1e-9 * mine.psi.std(1, keepdim=True)  # what rounding leaves of two equal fits
     gap = torch.where(same, 0.0, gap)
-    return Comparison(replace(mine, psi=gap, plug_in=None, groupable=False), mine.value, theirs)
+    return Comparison(replace(mine, psi=gap, known=None, plug_in=None, groupable=False), mine.value, theirs)
 
 
 def influence(other: Any) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import torch
 
 from . import columns as door
 from .design import Design
-from .errors import DataError, NotAvailable, OptionError
+from .errors import AGAIN, DataError, NotAvailable, OptionError
 from .sample import codes
 
 KINDS = {"robust": "HC1", "HC1": "HC1", "HC0": "HC0", "cluster": "cluster", "CRV1": "cluster"}
@@ -31,10 +31,10 @@ def known(kind: object, design: Design) -> str:
     if KINDS[kind] == "cluster" and not design.cluster_names:
         raise OptionError(f"vcov={kind!r} needs clusters, but none were given: structural(..., cluster='column').")
     if KINDS[kind] == "cluster":
-        for name, code in zip(design.cluster_names, design.cluster.unbind(1), strict=True):
-            if not bool((code != code[0]).any()):
+        for name, groups in zip(design.cluster_names, design.groups, strict=True):
+            if groups < 2:
                 raise DataError(
-                    f"cluster={name!r} has one cluster in the {len(code)} rows used, but errors need at least two; "
+                    f"cluster={name!r} has one cluster in the {design.n} rows used, but errors need at least two; "
                     "name another column, or use vcov='robust'."
                 )
     return KINDS[kind]
@@ -50,9 +50,11 @@ def named(vcov: Mapping[str, str]) -> list[str]:
 def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
     """The design with other clusters: columns of `data`, the data of the fit, or of the rows the design keeps.
 
-    Raises OptionError for more than two names or a column that is in neither, DataError where `data` has another number
-    of rows or a cluster is missing in a row used.
+    Raises OptionError for more than two names or a column that is in neither, NotAvailable where the rows of the fit
+    were not saved, DataError where `data` has another number of rows or a cluster is missing in a row used.
     """
+    if len(design.frame) < design.n:
+        raise NotAvailable(f"Other clusters need the rows of the fit, which were not saved. {AGAIN}")
     if not 1 <= len(names) <= 2 or len(set(names)) < len(names):
         raise OptionError(f"vcov={{'CRV1': {'+'.join(names)!r}}} is not allowed: name one column, or two that differ.")
     if data is not None:
@@ -76,5 +78,6 @@ def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
             raise DataError(
                 f"Cluster {name!r} is missing in {absent} of {len(frame)} rows used; fill it, or drop them."
             )
-    cluster = torch.from_numpy(codes(pd.DataFrame(frame), names))
-    return replace(design, cluster=cluster, cluster_names=tuple(names))
+    code = codes(pd.DataFrame(frame), names)
+    groups = tuple((code.max(axis=0) + 1).tolist())
+    return replace(design, cluster=torch.from_numpy(code), cluster_names=tuple(names), groups=groups)

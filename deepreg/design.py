@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,9 @@ from deepreg.formula import Parsed, near, read
 from deepreg.recipe import TRANSFORMS, Part, Recipe, Unseen, finite, learn
 from deepreg.sample import Sample, codes, draw
 from deepreg.units import Units
+from deepreg.variables import Variable
 
 COLLINEAR = 1e-11  # a column of which less than this share is left after those before it is their combination
-FEW = 10  # a numeric treatment with at most this many distinct values counts as discrete
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One raw data column among the structural terms, the kind of thing an effect is about."""
-
-    name: str
-    kind: str  # "discrete" | "continuous"
-    levels: tuple[Any, ...]  # in order when discrete, else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +57,8 @@ class Design:
     recipe: Recipe
     formula: str
     notes: tuple[str, ...] = ()
+    n: int = 0  # rows used, and clusters of each kind among them, also where the rows themselves were left behind
+    groups: tuple[int, ...] = ()
 
     @property
     def inputs(self) -> Tensor:
@@ -114,6 +107,20 @@ class Design:
             raise OptionError(f"unseen={unseen!r} is not known. Type 'nan' (leave such rows out) or 'raise'.")
         skipped = {part for part, wanted in (("outcome", outcome), ("regressors", regressors)) if not wanted}
         return _rebuild(self, data, skipped, unseen)
+
+    def without_rows(self) -> "Design":
+        """Everything but the rows: enough for `new` and `structural`, of a size that does not grow with the data."""
+        return replace(
+            self,
+            units=Units(*(t[:0] for t in self.units)),
+            x=self.x[:0],
+            w=self.w[:0],
+            weight=self.weight[:0],
+            cluster=self.cluster[:0],
+            frame=self.frame[list(self.recipe.columns)].iloc[:0],
+            index=pd.RangeIndex(0),
+            rows=self.rows[:0],
+        )
 
     def _value(self, name: str, value: Any) -> Any:
         if callable(value):
@@ -188,7 +195,7 @@ def build(
         cluster=groups,
         context=borrowed,
     )
-    variables = tuple(_variable(name, frame[name], columns[name]) for name in parsed.columns["regressors"])
+    variables = tuple(Variable.of(name, frame[name], columns[name]) for name in parsed.columns["regressors"])
     return _design(recipe, matrices, sample, frame, variables, tuple(notes))
 
 
@@ -202,6 +209,7 @@ def _design(
 ) -> Design:
     n = len(sample.rows)
     groups = tuple(name for name in recipe.cluster if name in sample.extra)
+    code = codes(sample.extra, groups)
     y = matrices["outcome"][:, 0] if "outcome" in matrices else np.full(n, np.nan)
     d = matrices.get("regressors", np.full((n, len(recipe.regressors.names)), np.nan))
     return Design(
@@ -214,7 +222,7 @@ def _design(
         outcome=recipe.outcome.names[0],
         variables=variables,
         weight=_tensor(sample.weight),
-        cluster=torch.from_numpy(codes(sample.extra, groups)),
+        cluster=torch.from_numpy(code),
         cluster_names=groups,
         frame=frame,
         index=sample.index,
@@ -223,6 +231,8 @@ def _design(
         recipe=recipe,
         formula=recipe.formula,
         notes=notes,
+        n=n,
+        groups=tuple((code.max(axis=0) + 1).tolist()) if n else (0,) * len(groups),
     )
 
 
@@ -235,7 +245,7 @@ def _learn(
     formed = frame.assign(**{name: column.conform(frame[name])[0] for name, column in columns.items()})
     for name, terms in parsed.parts.items():
         spec, matrix = learn(name, terms, formed, borrowed)
-        part = Part(spec, tuple(spec.column_names), tuple(range(matrix.shape[1])))
+        part = Part(spec, names := tuple(spec.column_names), names, tuple(range(matrix.shape[1])))
         if name == "outcome" and matrix.shape[1] != 1:
             raise DataError(f"The outcome {str(terms[0])!r} makes {matrix.shape[1]} columns, not one number per row.")
         if name in ("features", "controls") and matrix.shape[1]:
@@ -275,7 +285,7 @@ def _rebuild(trained: Design, data: Any, skipped: set[str], policy: str) -> Desi
         warnings.warn(f"{message} {count} row{'s are' if count > 1 else ' is'} left out.", DeepregWarning, stacklevel=5)
     for part, matrix in matrices.items():
         one = recipe.part(part)
-        matrices[part] = one.scaled(finite(matrix, one.spec.column_names, f" in the {part}"))
+        matrices[part] = one.scaled(finite(matrix, one.columns, f" in the {part}"))
     frame = _frame(formed, sample)
     return _design(recipe, matrices, sample, frame, trained.variables, trained.notes)
 
@@ -303,14 +313,6 @@ def _unseen(one: Unseen) -> str:
 def _frame(columns: Mapping[str, pd.Series], sample: Sample) -> pd.DataFrame:
     extra = {str(name): sample.extra[name] for name in sample.extra if name not in columns}
     return pd.DataFrame({**columns, **extra}, index=pd.RangeIndex(len(sample.rows)), copy=False)
-
-
-def _variable(name: str, series: pd.Series, column: Column) -> Variable:
-    if column.levels:
-        return Variable(name, "discrete", column.levels)
-    levels = np.sort(series.unique())
-    discrete = column.kind == "integer" or len(levels) <= FEW
-    return Variable(name, "discrete" if discrete else "continuous", tuple(levels.tolist()) if discrete else ())
 
 
 def _groups(cluster: str | Sequence[str] | None) -> tuple[str, ...]:

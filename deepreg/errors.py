@@ -17,8 +17,15 @@ class OptionError(DeepregError, ValueError):
     """An argument or an option has a value that is not among the allowed ones."""
 
 
+class FileError(DeepregError, ValueError):
+    """A file is not a result of this package, is damaged, or needs another version."""
+
+
 class NotAvailable(DeepregError, NotImplementedError):
     """The quantity has no valid definition or no valid interval here; the message says why."""
+
+
+AGAIN = "Fit again, or save with data=True."  # what helps where a result was saved without its rows
 
 
 class DeepregWarning(UserWarning):

@@ -14,44 +14,10 @@ from scipy import stats
 from torch import Tensor
 
 from . import hypotheses, multiple
-from .errors import DeepregWarning, OptionError
+from .errors import AGAIN, DeepregWarning, NotAvailable, OptionError
 from .report.summary import Summary
 from .report.table import Table
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How rows were sampled: weights, clusters and the small-sample factor of the covariance.
-
-    kind "HC0" has no factor; "HC1" n/(n - parameters); "cluster" G/(G - 1) (n - 1)/(n - parameters) with one or two
-    cluster variables. An average of influence values has one parameter, so that "HC1" divides by n - 1.
-    """
-
-    weight: Tensor  # (n,)
-    cluster: Tensor  # (n, 0|1|2) long
-    kind: str
-    parameters: int = 1
-
-    def covariance(self, psi: Tensor) -> Tensor:
-        """Covariance of the weighted mean of psi; (R, n, q) -> (R, q, q)."""
-        n, weight = psi.shape[1], self.weight / self.weight.sum()
-        mean = (psi * weight[:, None]).sum(1, keepdim=True)
-        rows = (psi - mean) * weight[:, None]  # (R, n, q)
-        if self.kind != "cluster":
-            return rows.mT @ rows * (1.0 if self.kind == "HC0" else _ratio(n, n - self.parameters))
-        ways = [self.cluster[:, j] for j in range(self.cluster.shape[1])]
-        pieces = [(ways[0], 1.0)] if len(ways) == 1 else [
-            (ways[0], 1.0), (ways[1], 1.0), (torch.unique(self.cluster, dim=0, return_inverse=True)[1], -1.0)
-        ]  # fmt: skip
-        total = torch.zeros(len(psi), psi.shape[2], psi.shape[2], dtype=psi.dtype, device=psi.device)
-        for code, sign in pieces:  # Cameron, Gelbach and Miller (2011): one way plus the other minus their crossing
-            count = int(code.max()) + 1
-            sums = torch.zeros(len(psi), count, psi.shape[2], dtype=psi.dtype, device=psi.device)
-            sums = sums.index_add(1, code, rows)
-            factor = sign * _ratio(count, count - 1) * _ratio(n - 1, n - self.parameters)
-            total += factor * (sums.mT @ sums)
-        return total
-
+from .sampling import Moments, Sampling
 
 TIDY = {
     "statsmodels": ("coef", "std err", "z", "P>|z|"),
@@ -63,10 +29,6 @@ TIDY = {
 def _check(alpha: object) -> None:
     if not (isinstance(alpha, Real) and 0 < float(alpha) < 1):
         raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
-
-
-def _ratio(above: int, below: int) -> float:
-    return above / below if below > 0 else math.nan  # one row, or one cluster, has no variance
 
 
 @dataclass(frozen=True)
@@ -87,28 +49,34 @@ class WaldTest:
 class Estimates:
     """q estimates with their influence values: values, covariance, intervals, tests and functions of them.
 
-    psi is (R, n, q), one layer for each repeat of cross-fitting; the estimate of a repeat is its weighted mean. Over
+    psi is (R, n, q), one layer for each repeat of cross-fitting; the estimate of a repeat is its weighted mean. All
+    but by() needs no more than the `moments` of the repeats, and psi is None where no more is known. Over
     repeats the value is the median and the variance the median of var_r + (value_r - median)^2 (Chernozhukov et al.
     2018, definition 3.3), with the correlations of the mean of those matrices. Immutable.
     """
 
     names: tuple[str, ...]
-    psi: Tensor  # (R, n, q)
+    psi: Tensor | None  # (R, n, q)
     sampling: Sampling
     plug_in: np.ndarray | None = None  # (q,) the same averages without the correction
     null: np.ndarray | None = None  # (q,) hypothesised values, 0 unless given
     rows: pd.Index | None = None  # (n,) the caller's labels of the rows
     groupable: bool = True  # whether a mean of psi over some rows is the value for those rows
     adjusted: str | None = None  # how the p-values of its table are adjusted for there being several, see adjust()
+    known: Moments | None = None  # those of psi unless given
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Values (R, q) and covariances (R, q, q) of the repeats."""
+        if self.known is not None:
+            return self.known
+        assert self.psi is not None, "estimates are made of psi or of moments"
+        return self.sampling.moments(self.psi)
 
     @cached_property
     def value(self) -> np.ndarray:
         """Estimates; (q,)."""
-        return self._repeats().quantile(0.5, dim=0).numpy()
-
-    def _repeats(self) -> Tensor:
-        weight = self.sampling.weight / self.sampling.weight.sum()
-        return (self.psi * weight[:, None]).sum(1).cpu()  # (R, q)
+        return self.moments.value.quantile(0.5, dim=0).numpy()
 
     @cached_property
     def cov(self) -> np.ndarray:
@@ -125,8 +93,8 @@ class Estimates:
         return cov
 
     def _covariance(self) -> np.ndarray:
-        spread = self._repeats() - torch.from_numpy(self.value)
-        each = self.sampling.covariance(self.psi).cpu() + spread[:, :, None] * spread[:, None, :]
+        spread = self.moments.value - torch.from_numpy(self.value)
+        each = self.moments.covariance + spread[:, :, None] * spread[:, None, :]
         if len(each) == 1:
             return each[0].numpy()
         variance = each.diagonal(dim1=1, dim2=2).quantile(0.5, dim=0)
@@ -282,7 +250,7 @@ class Estimates:
         if read.matrix is not None:
             return self.linear(read.matrix, read.value, read.labels)
         found = replace(self.map(read.fn, read.labels), null=read.value)
-        if not bool(found.psi.isfinite().all()):
+        if not bool(found.moments.value.isfinite().all()):
             raise OptionError(f"The hypothesis {constraint!r} has no finite value at the estimates.")
         return found
 
@@ -296,36 +264,44 @@ class Estimates:
         """Smooth functions of the estimates by the delta method; fn maps (q,) to (r,) tensors.
 
         >>> import torch
-        >>> from deepreg.estimates import Estimates, Sampling
+        >>> from deepreg.estimates import Estimates
+        >>> from deepreg.sampling import Sampling
         >>> psi = torch.randn(1, 500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 5
         >>> sampling = Sampling(torch.ones(500), torch.zeros(500, 0).long(), "HC1")
         >>> Estimates(("a", "b"), psi, sampling).map(lambda v: v[:1] / v[1:], ["a / b"]).names
         ('a / b',)
         """
-        layers, names = [], tuple(names)
-        weight = self.sampling.weight / self.sampling.weight.sum()
-        for layer in self.psi:
-            mean = (layer * weight[:, None]).sum(0)
+        names, values, turns = tuple(names), [], []
+        for mean in self.moments.value:
             shape = tuple(torch.as_tensor(fn(mean)).shape)
             if shape != (len(names),):
                 raise OptionError(
                     f"fn maps the {len(self.names)} estimates to shape {shape}, but names= has {len(names)} names; "
                     "return a vector with one value for each name, for example v[:1] / v[1:2]."
                 )
-            jacobian = torch.autograd.functional.jacobian(fn, mean)
-            layers.append(fn(mean) + (layer - mean) @ jacobian.T)
-        return replace(self, names=names, psi=torch.stack(layers), plug_in=None, null=None, groupable=False)
+            values.append(fn(mean))
+            turns.append(torch.autograd.functional.jacobian(fn, mean))
+        turn, value = torch.stack(turns), torch.stack(values)
+        psi = self.psi
+        if psi is not None:
+            gap = psi - self.moments.value.to(psi)[:, None, :]
+            psi = value.to(psi)[:, None, :] + gap @ turn.to(psi).mT
+        return replace(
+            self, names=names, psi=psi, known=self.moments.turned(turn, value), plug_in=None, null=None, groupable=False
+        )
 
     def linear(self, matrix: np.ndarray, null: np.ndarray, names: Sequence[str]) -> "Estimates":
         """matrix @ value, to be compared with `null`; (r, q) and (r,)."""
-        turn = torch.as_tensor(np.atleast_2d(matrix), dtype=self.psi.dtype, device=self.psi.device)
+        turn = torch.as_tensor(np.atleast_2d(matrix), dtype=self.moments.value.dtype)
         rows = len(np.atleast_1d(null))
         if turn.shape != (rows, len(self.names)) or len(names) != rows:
             raise OptionError(
                 f"matrix has shape {tuple(turn.shape)}, null {rows} values and names {len(names)}; give a "
                 f"column for each of the {len(self.names)} estimates, and to null and names one entry for each row."
             )
-        return replace(self, names=tuple(names), psi=self.psi @ turn.T, plug_in=None, null=np.atleast_1d(null))
+        known = self.moments.turned(turn[None], self.moments.value @ turn.T)
+        psi = None if self.psi is None else self.psi @ turn.to(self.psi).T
+        return replace(self, names=tuple(names), psi=psi, known=known, plug_in=None, null=np.atleast_1d(null))
 
     def select(self, names: Sequence[str]) -> "Estimates":
         """The estimates of those names, in that order."""
@@ -334,7 +310,9 @@ class Estimates:
             raise OptionError(f"No estimate is called {unknown[0]!r}; there are {', '.join(self.names)}.")
         pick = [self.names.index(name) for name in names]
         plug = None if self.plug_in is None else self.plug_in[pick]
-        return replace(self, names=tuple(names), psi=self.psi[..., pick], plug_in=plug, null=None)
+        known = Moments(self.moments.value[:, pick], self.moments.covariance[:, pick][:, :, pick])
+        psi = None if self.psi is None else self.psi[..., pick]
+        return replace(self, names=tuple(names), psi=psi, known=known, plug_in=plug, null=None)
 
     def wald(self, label: str = "") -> WaldTest:
         """The joint test that every value is its null, 0 unless given."""
@@ -357,13 +335,16 @@ class Estimates:
 
         `groups` has one label for each row used, in order; a Series is matched by its index with the rows of the data.
         Returns one row per group and estimate. Raises OptionError for estimates that are no averages over all rows
-        (ATT, functions of estimates, the variance of a fixed sample, constant coefficients).
+        (ATT, functions of estimates, the variance of a fixed sample, constant coefficients), NotAvailable for those of
+        a result that was saved without its data.
         """
         if not self.groupable:
             raise OptionError(
                 f"{', '.join(self.names)}: by() needs averages over all rows of a fit with features, such as "
                 "estimate('ate') or estimate('coefficient') with sample='population'."
             )
+        if self.psi is None:
+            raise NotAvailable(f"by() needs the rows of the fit, which were not saved. {AGAIN}")
         if isinstance(groups, pd.Series) and self.rows is not None and not groups.index.equals(self.rows):
             if not groups.index.is_unique or not self.rows.isin(groups.index).all():
                 raise OptionError(
@@ -385,6 +366,6 @@ class Estimates:
                 [torch.unique(c, return_inverse=True)[1] for c in cluster.unbind(1)], 1
             ) if cluster.shape[1] else cluster  # fmt: skip
             sampling = replace(self.sampling, weight=weight, cluster=compact)
-            part = replace(self, psi=self.psi[:, rows], sampling=sampling, plug_in=None).frame()
+            part = replace(self, psi=self.psi[:, rows], sampling=sampling, known=None, plug_in=None).frame()
             parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))
         return pd.concat(parts).swaplevel().rename_axis(["group", "estimate"])

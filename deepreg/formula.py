@@ -15,6 +15,7 @@ from formulaic.parser import DefaultFormulaParser, DefaultOperatorResolver
 from formulaic.parser.types import Factor, Operator, OrderedSet, Term
 from formulaic.utils.code import sanitize_variable_names
 
+from deepreg import expression
 from deepreg.errors import DataError, FormulaError
 
 GRAMMAR = "outcome ~ structural terms | features | controls"
@@ -123,6 +124,23 @@ def split(formula: str) -> dict[str, str]:
                 f"formulas does not take. Write the regressor itself: {GRAMMAR!r}."
             )
     return {"outcome": left.strip(), **{name: piece.strip() for name, piece in zip(PARTS[1:], pieces, strict=False)}}
+
+
+def check_stored(terms: Iterable[Term], columns: Iterable[str], known: Iterable[str]) -> None:
+    """Raise FormulaError unless all factors are columns, numbers, or expressions that a file may hold.
+
+    `known` are the names of transforms and of what was borrowed from where the formula was written.
+    """
+    available, names = frozenset(columns), frozenset(known)
+    for factor in dict.fromkeys(factor for term in terms for factor in term.factors):
+        if factor.eval_method is Factor.EvalMethod.LITERAL:
+            expression.check_number(factor.expr)
+        elif factor.eval_method is Factor.EvalMethod.LOOKUP:
+            if factor.expr not in available:
+                raise FormulaError(f"The term {factor.expr!r} is no column of the formula.")
+        else:
+            aliases: dict[str, str] = {}
+            expression.check(sanitize_variable_names(factor.expr, {}, aliases), aliases, available, names)
 
 
 def near(name: str, known: Iterable[object]) -> str:

@@ -1,5 +1,6 @@
 """psi: a target's orthogonal scores (Farrell, Liang and Misra 2021, theorem 2), for functions and for constants."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,10 +10,18 @@ from torch import Tensor
 
 from .design import Design
 from .errors import NotAvailable, OptionError
+from .estimates import Estimates
 from .law import Nodes
+from .sampling import Sampling
 from .structure import Structure
 from .targets import Target
 from .units import Units
+
+
+def check_sample(sample: str) -> None:
+    """Raise OptionError unless there is such a sample."""
+    if sample not in ("population", "fixed"):
+        raise OptionError(f"sample={sample!r}: allowed are 'population' (default) and 'fixed'.")
 
 
 class Evaluated(NamedTuple):
@@ -39,6 +48,31 @@ class Scores:
     nodes: Nodes | None
     constant: bool
 
+    @property
+    def integrable(self) -> bool:
+        """Whether averages over the observed treatment can be had."""
+        return self.constant or self.nodes is not None
+
+    @property
+    def everywhere(self) -> Tensor | None:
+        """theta (P,) where it is the same for all rows, else None."""
+        return self.theta[0, 0] if self.constant else None
+
+    def under(self, kind: str) -> "Scores":
+        """The scores to estimate another covariance from: these."""
+        return self
+
+    def answer(self, targets: Sequence[Target], names: tuple[str, ...], sample: str, sampling: Sampling) -> Estimates:
+        """The values of the targets by their names, with their joint covariance; raises what psi() raises."""
+        parts = [self.psi(t, sample) for t in targets]
+        psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
+        rows = self.design.index[self.design.rows]
+        whole = all(t.weight(self.design, self.design.frame) is None for t in targets)
+        groupable = whole and sample == "population" and not self.constant
+        return Estimates(
+            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable
+        )
+
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
         """psi (R, n, q) and the plug-in values (R, q).
 
@@ -46,8 +80,7 @@ class Scores:
         mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features.
         Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
         """
-        if sample not in ("population", "fixed"):
-            raise OptionError(f"sample={sample!r}: allowed are 'population' (default) and 'fixed'.")
+        check_sample(sample)
         frame = self.design.frame
         at = self._evaluate(target, frame, self.u, self.theta)
         w = self._weights(target, frame)  # (n,)

@@ -110,6 +110,13 @@ class FittedLaw:
         """Whether it can be evaluated at other x than those of the design: a law given row by row cannot."""
         return not isinstance(self.classifier, Tensor) and all(isinstance(m, Theta) for m in self.moments)
 
+    def on(self, design: Design) -> "FittedLaw":
+        """The same law for the rows of that design, all or none, and without what it keeps of them to be quick."""
+        classifier = self.classifier.plain() if isinstance(self.classifier, Theta) else self.classifier
+        moments = tuple(moment.plain() if isinstance(moment, Theta) else moment for moment in self.moments)
+        cells = replace(self.cells, code=self.cells.code[: len(design.rows)])
+        return replace(self, design=design, cells=cells, classifier=classifier, moments=moments)
+
     def probability(self, x: Tensor, splits: Splits | None = None, trim: bool = True) -> Tensor:
         """P(class | x) of each group; (n, p) -> (G or 1, n, C)."""
         if isinstance(self.classifier, Theta):

@@ -19,12 +19,12 @@ from .curvature import Curvature, EstimatedLaw, KnownLaw, Regressed
 from .design import Design
 from .diagnostics import describe
 from .errors import OptionError
-from .estimates import Sampling
 from .goodness import goodness
 from .influence import Scores
 from .law import Cells
 from .networks import MLP, Architecture
 from .results import Results
+from .sampling import Sampling
 from .splits import Splits
 from .structure import Standard, Structure, score_of
 from .summary import Facts

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from formulaic import ModelSpec, SimpleFormula
 from formulaic.errors import DataMismatchWarning, FormulaicError
 from formulaic.materializers import ClusterBy, PandasMaterializer
 from formulaic.materializers.types import FactorValues
-from formulaic.parser.types import Factor
+from formulaic.parser.types import Factor, Term
 from formulaic.transforms import TRANSFORMS as FORMULAIC
 from formulaic.transforms import basis_spline, cyclic_cubic_spline, natural_cubic_spline
 from formulaic.utils.stateful_transforms import stateful_transform
@@ -19,7 +19,9 @@ from interface_meta import override
 
 from deepreg.columns import Column
 from deepreg.errors import DataError, FormulaError
+from deepreg.formula import check_stored
 
+Spec: TypeAlias = ModelSpec
 CLIP = 5.0  # standard deviations at which a standardised feature is cut off
 MEND = "Restrict the rows, e.g. subset='x > 0', or write a term that is defined for all of them, e.g. np.log1p(x)."
 
@@ -107,6 +109,7 @@ class Part:
     """One part of the formula: formulaic's spec, its column names, and the scaling when the part feeds a network."""
 
     spec: ModelSpec
+    columns: tuple[str, ...]  # names of the spec's columns
     names: tuple[str, ...]  # of the columns kept
     keep: tuple[int, ...]  # their positions among the spec's columns
     mean: np.ndarray | None = None  # (len(keep),)
@@ -158,6 +161,12 @@ class Recipe:
             raise DataError(f"The formula {self.formula!r} has no {name}.")
         return part
 
+    def check(self) -> None:
+        """Raise FormulaError unless a file may hold the formula, for its terms are evaluated on other data."""
+        for part in (self.outcome, self.regressors, self.features, self.controls):
+            if part is not None:
+                check_stored(part.spec.formula, self.columns, {*TRANSFORMS, *self.context})
+
     def conform(
         self, data: Mapping[str, pd.Series] | pd.DataFrame, parts: Iterable[str]
     ) -> tuple[pd.DataFrame, list[Unseen]]:
@@ -175,7 +184,7 @@ class Recipe:
 
     def matrix(self, part: str, formed: pd.DataFrame) -> tuple[np.ndarray, list[Unseen]]:
         """The unscaled columns of one part for conformed data, and the factor values that are no known level."""
-        return evaluate(part, self.part(part).spec, formed, self.context)
+        return evaluate(part, self.part(part), formed, self.context)
 
 
 def learn(
@@ -187,13 +196,7 @@ def learn(
     level unseen in training can be told from a base level.
     """
     regressors = part == "regressors"
-    spec = ModelSpec(
-        formula=formula,
-        ensure_full_rank=regressors,
-        cluster_by="numerical_factors" if regressors else "none",
-        na_action="ignore",
-        output="numpy",
-    )
+    spec = _blank(formula, regressors)
     materializer = Materializer(frame, context={**TRANSFORMS, **context}, number=part == "outcome")
     _evaluate_factors(materializer, spec)
     for factor, values in _factors(materializer):
@@ -213,16 +216,47 @@ def learn(
     return spec, finite(_plain_matrix(matrix, len(frame)), spec.column_names, f" in the {part}")
 
 
-def evaluate(
-    part: str, spec: ModelSpec, frame: pd.DataFrame, context: Mapping[str, Any]
-) -> tuple[np.ndarray, list[Unseen]]:
-    """The columns (n, k) of a fitted spec on other rows; where levels are unseen, those rows and no columns."""
+def _blank(formula: SimpleFormula, full_rank: bool) -> ModelSpec:
+    return ModelSpec(
+        formula=formula,
+        ensure_full_rank=full_rank,
+        cluster_by="numerical_factors" if full_rank else "none",
+        na_action="ignore",
+        output="numpy",
+    )
+
+
+def stored(spec: ModelSpec) -> dict[str, Any]:
+    """What a fitted spec is rebuilt from, as plain values: its terms and the state of its transforms and levels."""
+    return {
+        "full rank": spec.ensure_full_rank,
+        "terms": tuple(tuple((one.expr, one.eval_method.value) for one in term.factors) for term in spec.formula),
+        "transforms": spec.transform_state,
+        "levels": {expr: (kind.value, state.get("categories")) for expr, (kind, state) in spec.encoder_state.items()},
+    }
+
+
+def restored(plain: Mapping[str, Any]) -> ModelSpec:
+    """The spec of stored(); nothing is evaluated."""
+    terms = [Term([Factor(expr, eval_method=how) for expr, how in factors]) for factors in plain["terms"]]
+    levels = {
+        str(expr): (Factor.Kind(kind), {} if found is None else {"categories": list(found)})
+        for expr, (kind, found) in plain["levels"].items()
+    }
+    states = {str(expr): dict(state) for expr, state in plain["transforms"].items()}
+    spec = _blank(SimpleFormula(terms, _ordering="none"), bool(plain["full rank"]))
+    return replace(spec, transform_state=states, encoder_state=levels)
+
+
+def evaluate(name: str, part: Part, frame: pd.DataFrame, context: Mapping[str, Any]) -> tuple[np.ndarray, list[Unseen]]:
+    """The columns (n, k) of a fitted part on other rows; where levels are unseen, those rows and no columns."""
+    spec = part.spec
     if not len(frame):
-        return np.empty((0, len(spec.column_names))), []
+        return np.empty((0, len(part.columns))), []
     states = {key: dict(state) for key, state in spec.transform_state.items()}
     encoders = {key: (kind, dict(state)) for key, (kind, state) in spec.encoder_state.items()}
     spec = replace(spec, transform_state=states, encoder_state=encoders)  # formulaic writes into both
-    materializer = Materializer(frame, context={**TRANSFORMS, **context}, number=part == "outcome")
+    materializer = Materializer(frame, context={**TRANSFORMS, **context}, number=name == "outcome")
     _evaluate_factors(materializer, spec)
     for expr, factor in materializer.factor_cache.items():
         if expr in encoders and factor.metadata.kind is not encoders[expr][0]:
@@ -231,7 +265,7 @@ def evaluate(
                 "Make it return the same kind of values for any data."
             )
     if unseen := _unseen(materializer, encoders):
-        return np.empty((0, len(spec.column_names))), unseen
+        return np.empty((0, len(part.columns))), unseen
     return _plain_matrix(_materialize(materializer, spec), len(frame)), []
 
 

@@ -1,25 +1,27 @@
 """What a fitted model knows: averages of theta(x) with their errors, theta(x) itself, tests, predictions, tables."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from . import covariance
+from . import covariance, persist
 from .comparison import Comparison, compare
 from .curvature import Lambda
 from .design import Design
 from .errors import OptionError
-from .estimates import Estimates, Sampling, WaldTest
+from .estimates import Estimates, WaldTest
 from .influence import Scores
+from .kept import Kept
 from .law import FittedLaw
 from .prediction import Prediction, with_errors
 from .report.summary import Summary
+from .sampling import Sampling
 from .specification import Specification
 from .splits import Splits
 from .structure import Structure
@@ -40,7 +42,7 @@ class Results:
 
     design: Design
     structure: Structure
-    scores: Scores
+    scores: Scores | Kept
     sampling: Sampling
     facts: Facts
     splits: Splits | None = None
@@ -89,7 +91,7 @@ class Results:
     @property
     def nobs(self) -> int:
         """Rows used."""
-        return len(self.design.frame)
+        return self.design.n
 
     def tidy(self, style: str = "statsmodels", alpha: float = 0.05) -> pd.DataFrame:
         """`params` with errors, tests and intervals; column names of "statsmodels", "broom" (R) or "pyfixest"."""
@@ -198,14 +200,7 @@ class Results:
             raise OptionError("estimate() needs a target, for example estimate('ate').")
         chosen = [t for target in targets for t in resolve(target, self.design)]
         names = tuple(name for t in chosen for name in t.names(self.structure, self.design))
-        parts = [self.scores.psi(t, sample) for t in chosen]
-        psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
-        rows = self.design.index[self.design.rows]
-        whole = all(t.weight(self.design, self.design.frame) is None for t in chosen)
-        groupable = whole and sample == "population" and not self.scores.constant
-        return Estimates(
-            names, psi, self.sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable
-        )
+        return self.scores.answer(chosen, names, sample, self.sampling)
 
     def ate(self, sample: str = "population") -> Estimates:
         """Average treatment effects of every discrete treatment, each level against its base level."""
@@ -220,10 +215,18 @@ class Results:
     @cached_property
     def effects(self) -> Estimates | None:
         """The effects a summary shows: ATE, and AME where the coefficient does not already say it."""
-        shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
-        if self.scores.nodes is None and not self.scores.constant:
-            shown = [t for t in shown if not t.observed(self.design)]
+        shown = self._shown()
         return self.estimate(*shown) if shown else None
+
+    def _shown(self) -> tuple[ATE | AME, ...]:
+        shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
+        return tuple(t for t in shown if self.scores.integrable or not t.observed(self.design))
+
+    def usual(self) -> tuple[tuple[Target, ...], ...]:
+        """The targets that the summary and get_margeff() ask for together."""
+        if not self.design.variables:
+            return ()
+        return tuple(t for t in (self._shown(), self._margins(False), self._margins(True)) if t)
 
     def _is_coefficient(self, name: str) -> bool:
         """Whether a variable's effect is its coefficient: an identity link, and no other term that holds it."""
@@ -241,12 +244,14 @@ class Results:
             raise OptionError(
                 f"at={at!r}: allowed is 'overall'. For one value of t, estimate(targets.AME('t', at=...))."
             )
-        chosen = [
+        return self.estimate(*self._margins(dummy), sample="fixed")
+
+    def _margins(self, dummy: bool) -> tuple[ATE | AME, ...]:
+        return tuple(
             AME(v.name) if v.kind == "continuous" or (v.name in self.structure.terms
                                                       and not (dummy and v.levels == (0, 1))) else ATE(v.name)
             for v in some_variable("get_margeff", self.design)
-        ]  # fmt: skip
-        return self.estimate(*chosen, sample="fixed")
+        )  # fmt: skip
 
     # tests ----------------------------------------------------------------------------------------------------------
     def t_test(self, constraint: object) -> Estimates:
@@ -273,7 +278,8 @@ class Results:
         one fold, a note says so.
         """
         if isinstance(kind, str):
-            return replace(self, sampling=replace(self.sampling, kind=covariance.known(kind, self.design)))
+            chosen = covariance.known(kind, self.design)
+            return replace(self, scores=self.scores.under(chosen), sampling=replace(self.sampling, kind=chosen))
         design = covariance.clustered(self.design, covariance.named(kind), data)
         facts, first = self.facts, design.cluster_names[0]
         if self.splits is not None and first not in self.design.cluster_names[:1]:
@@ -339,8 +345,9 @@ class Results:
             return self.design, self.scores.theta.mean(0).cpu()
         design = self.design.new(new, regressors=regressors)
         if self.fitted is None:
-            return design, self.scores.theta[0, :1].expand(len(design.frame), -1).cpu()
-        x = design.inputs.to(self.scores.theta.device)
+            assert self.scores.everywhere is not None
+            return design, self.scores.everywhere.expand(len(design.frame), -1).cpu()
+        x = design.inputs.to(self.fitted.coordinates.start.device)
         centre = None if self.law is None else self.law.centre(x, self.structure.slopes.to(x.device))
         return design, self.fitted.values(x, centre).mean(0).cpu()
 
@@ -353,6 +360,28 @@ class Results:
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
         return summarise(self.facts, self.design, self.averages, self.effects, self.sampling, alpha)
+
+    # files ----------------------------------------------------------------------------------------------------------
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        data: bool = False,
+        overwrite: bool = False,
+        targets: Iterable[str | Target | type[Target]] = (),
+    ) -> None:
+        """Write the result to one file that `deepreg.load` reads, safetensors with a JSON document in its header.
+
+        The file holds theta(x), the estimates that go by a name, and what rebuilds the design on other data; no row,
+        and so the size does not grow with the data. `targets` are further ones to keep the estimates of. With
+        data=True the rows go in too, and what is loaded does all that this result does. Writing is atomic, and an
+        existing file is replaced only with overwrite=True.
+
+        Raises OptionError for a place that cannot be written to, NotAvailable where the result holds code of yours: a
+        network, or a term beyond arithmetic. Of functions that the formula borrows, and of a family of yours, the name
+        is kept; load() asks for them.
+        """
+        persist.save(self, path, data, overwrite, targets)
 
     def __repr__(self) -> str:
         return f"<deepreg Results of {self.design.formula!r}: {len(self.structure.names)} averages, n = {self.nobs:,}>"

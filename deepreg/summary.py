@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .design import Design
-from .estimates import Estimates, Sampling
+from .estimates import Estimates
 from .goodness import Goodness
 from .report.summary import Summary
 from .report.table import Table
+from .sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def summarise(
     header = (
         ("Dep. Variable:", design.outcome),
         ("Model:", facts.model),
-        ("No. Observations:", f"{len(design.frame):,}"),
+        ("No. Observations:", f"{design.n:,}"),
         ("Dropped rows:", f"{dropped:,}" + (f" ({causes})" if causes else "")),
         ("Covariance:", describe_covariance(design, sampling, facts.constant)),
         *((("Weights:", design.recipe.weights),) if design.recipe.weights else ()),
@@ -59,6 +60,6 @@ def describe_covariance(design: Design, sampling: Sampling, constant: bool) -> s
     if sampling.kind != "cluster":
         return "robust" if sampling.kind == "HC1" and not constant else sampling.kind
     ways = " and ".join(
-        f"{name} ({int(design.cluster[:, j].max()) + 1:,})" for j, name in enumerate(design.cluster_names)
+        f"{name} ({groups:,})" for name, groups in zip(design.cluster_names, design.groups, strict=True)
     )
     return f"clustered: {ways}"

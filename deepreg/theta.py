@@ -117,6 +117,10 @@ class Theta:
             found[:, rows] = self.coordinates.values(self.outputs(x[rows], around), around)
         return found
 
+    def plain(self) -> "Theta":
+        """The functions alone, without how they were trained and their values at the rows."""
+        return replace(self, history=None, known=None)
+
     def held_out(self, x: Tensor, splits: Splits, centre: Centre = None) -> Tensor:
         """For each repeat, theta(x) of the group that held the row out; (n, p) -> (R, n, P)."""
         owner = splits.held_out

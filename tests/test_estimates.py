@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
-from deepreg.errors import DeepregWarning, OptionError
-from deepreg.estimates import Estimates, Sampling, WaldTest
+from deepreg.errors import DeepregWarning, NotAvailable, OptionError
+from deepreg.estimates import Estimates, WaldTest
+from deepreg.sampling import Sampling
 
 N, NAMES = 240, ("a", "b", "c")
 
@@ -276,3 +277,41 @@ def test_a_group_of_one_row_has_no_error() -> None:
     table = estimates().by(np.arange(N) == 7)
     assert np.isnan(table.loc[True, "std err"]).all() and np.isfinite(table.loc[False, "std err"]).all()
     np.testing.assert_allclose(table.loc[True, "coef"], estimates().psi[0, 7])
+
+
+# moments
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_all_but_groups_follows_from_moments(repeats: int) -> None:
+    e = estimates("cluster", 2, weighted=True, repeats=repeats)
+    bare = Estimates(NAMES, None, e.sampling, known=e.moments)
+    made: list[Any] = [
+        lambda v: v,
+        lambda v: v.select(["c", "a"]),
+        lambda v: v.linear(np.array([[1.0, -1.0, 0.0], [0.0, 2.0, 1.0]]), np.array([3.0, 0.5]), ["a - b", "2*b + c"]),
+        lambda v: v.map(lambda t: torch.stack([t[0] / t[2], t[1] * t[2]]), ["r", "p"]),
+    ]
+    for make in made:
+        one, other = make(e), make(bare)
+        pd.testing.assert_frame_equal(one.frame(), other.frame(), check_exact=True)
+        pd.testing.assert_frame_equal(one.band(rng=1), other.band(rng=1), check_exact=True)
+        np.testing.assert_array_equal(one.cov, other.cov)
+        assert one.wald() == other.wald() and other.psi is None
+        again = Estimates(one.names, one.psi, one.sampling)  # what psi says of them by itself
+        np.testing.assert_allclose(one.moments.value, again.moments.value, rtol=1e-12)
+        np.testing.assert_allclose(one.moments.covariance, again.moments.covariance, rtol=1e-11)
+    with pytest.raises(NotAvailable, match="data=True"):
+        bare.by(np.zeros(N))
+
+
+def test_what_rounding_leaves_of_a_variance_is_none() -> None:
+    e = estimates("HC1", weighted=True)
+    twice = Estimates((*NAMES, "d"), torch.cat([e.psi, e.psi[..., :1] * (1 + 1e-15)], -1), e.sampling)
+    gap = twice.linear(np.array([[1.0, 0.0, 0.0, -1.0]]), np.zeros(1), ["a - d"])
+    assert gap.cov[0, 0] == 0.0
+    with pytest.raises(OptionError, match="a - d has no variance"):
+        gap.wald()
+    close = Estimates(("a", "d"), torch.cat([e.psi[..., :1], e.psi[..., :1] + 1e-4 * e.psi[..., 1:2]], -1), e.sampling)
+    small = close.linear(np.array([[-1.0, 1.0]]), np.zeros(1), ["d - a"])
+    np.testing.assert_allclose(small.std_error, 1e-4 * e.std_error[1], rtol=1e-6)

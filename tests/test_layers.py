@@ -11,23 +11,26 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors"},
-    {"families", "design", "networks", "splits", "datasets", "hypotheses", "multiple", "report.render"}
-    | {"basis", "evidence", "stacking"},
+    {"units", "errors", "version"},
+    {"families", "design", "networks", "splits", "datasets", "hypotheses", "multiple", "sampling", "report.render"}
+    | {"basis", "evidence", "stacking", "document", "tables"},
     {"structure", "trainers", "report.table", "additive"},
     {"coordinates", "goodness", "specification", "prediction", "covariance"},
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},
     {"influence", "summary", "comparison"},
+    {"kept"},
+    {"portable"},
+    {"shapes"},
+    {"persist"},
     {"results", "diagnostics"},
     {"model", "interop"},
     {"api"},
     {"simulate"},
 )
-SAME = dict.fromkeys(
-    ("columns", "formula", "readers", "recipe", "sample"), "design"
-)  # one step of the pipeline, six nouns
+STEP = ("columns", "expression", "formula", "readers", "recipe", "sample", "variables")  # one step of the pipeline
+SAME = dict.fromkeys(STEP, "design")
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}}
 FILES = sorted(path for path in (ROOT / "deepreg").rglob("*.py") if path != ROOT / "deepreg" / "__init__.py")

@@ -9,7 +9,8 @@ from statsmodels.stats.multitest import multipletests
 
 from deepreg import multiple
 from deepreg.errors import OptionError
-from deepreg.estimates import Estimates, Sampling
+from deepreg.estimates import Estimates
+from deepreg.sampling import Sampling
 
 NAMES = ("a", "b", "c")
 

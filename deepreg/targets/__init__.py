@@ -10,7 +10,7 @@ from .marginal import AME
 
 _REGISTRY: dict[str, type[Target]] = {t.label: t for t in (Coefficient, ATE, ATT, ATU, AME)}
 
-__all__ = ["AME", "ATE", "ATT", "ATU", "Coefficient", "Scenario", "Target", "names", "resolve"]
+__all__ = ["AME", "ATE", "ATT", "ATU", "Coefficient", "Scenario", "Target", "classes", "names", "resolve"]
 
 
 def names() -> list[str]:
@@ -21,6 +21,11 @@ def names() -> list[str]:
     ['ame', 'ate', 'att', 'atu', 'coefficient']
     """
     return sorted(_REGISTRY)
+
+
+def classes() -> tuple[type[Target], ...]:
+    """The classes behind names()."""
+    return tuple(_REGISTRY[name] for name in names())
 
 
 def resolve(target: "str | Target | type[Target]", design: Design) -> tuple[Target, ...]:

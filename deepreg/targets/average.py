@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..design import Design, Variable
+from ..design import Design
 from ..errors import DataError, OptionError
 from ..structure import Structure
 from ..units import Units
+from ..variables import Variable
 from .base import Scenario, Target
 
 

@@ -5,13 +5,13 @@ from numbers import Real
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from ..design import Design
 from ..errors import OptionError
 from ..structure import Structure
 from ..units import Units
+from ..variables import Variable
 from .average import some_variable, variable
 from .base import Scenario, Target
 
@@ -43,30 +43,30 @@ class AME(Target):
             )
         return found
 
-    def _check(self, design: Design) -> str:
+    def _check(self, design: Design) -> Variable:
         v = variable("AME", self.name, design)
-        if v.kind == "discrete" and not pd.api.types.is_numeric_dtype(design.frame[v.name].dtype):
+        if v.sd is None:
             raise OptionError(f"AME({v.name!r}): {v.name!r} is not a number; use ATE({v.name!r}).")
         at: object = self.at
         if at is not None and not isinstance(at, Real):
             raise OptionError(f"AME({v.name!r}, at={at!r}): give one value of {v.name}, a number.")
         if self.step is not None and not self.step > 0:
             raise OptionError(f"AME({v.name!r}, step={self.step!r}): give a number above 0, in units of {v.name}.")
-        return v.name
+        return v
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        name = self._check(design)
+        name = self._check(design).name
         return (f"AME {name}" if self.at is None else f"AME {name} at {self.at:g}",)
 
     def observed(self, design: Design) -> bool:
         return self.at is None or len(design.variables) > 1
 
     def bind(self, design: Design) -> "AME":
-        spread = float(design.frame[self._check(design)].std())
-        return replace(self, step=_STEP * spread) if self.step is None else self
+        sd = self._check(design).sd
+        return replace(self, step=_STEP * sd) if self.step is None and sd is not None else self
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
-        name, step = self._check(design), float(self.step or 0)
+        name, step = self._check(design).name, float(self.step or 0)
 
         def moved(by: float) -> object:
             if self.at is not None:
