@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from .curve import indicators, is_smooth, smooth
 from .errors import DeepregWarning, OptionError
 from .report.summary import Summary
 from .report.table import Table
@@ -261,25 +262,9 @@ class Estimates:
         Returns one row per group and estimate. Raises OptionError for estimates that are no averages over all rows
         (ATT, functions of estimates, the variance of a fixed sample, constant coefficients).
         """
-        if not self.groupable:
-            raise OptionError(
-                f"{', '.join(self.names)}: by() needs averages over all rows of a fit with features, such as "
-                "estimate('ate') or estimate('coefficient') with sample='population'."
-            )
-        if isinstance(groups, pd.Series) and self.rows is not None and not groups.index.equals(self.rows):
-            if not groups.index.is_unique or not self.rows.isin(groups.index).all():
-                raise OptionError(
-                    "The index of groups does not name every row used once; give an array with one label for each row "
-                    "used, in order, or a Series on the index of the data."
-                )
-            groups = groups.loc[self.rows]
-        labels = pd.Series(np.asarray(groups))
-        if len(labels) != self.psi.shape[1]:
-            raise OptionError(f"groups has {len(labels)} labels, but the fit used {self.psi.shape[1]} rows.")
-        if labels.isna().any():
-            raise OptionError(f"groups has {int(labels.isna().sum())} missing labels; fill them or give them a group.")
+        labels = self._labels(groups, "by", "groups")
         parts = []
-        for label in pd.Categorical(labels).categories:
+        for label in pd.Categorical(labels).remove_unused_categories().categories:
             rows = torch.tensor((labels == label).to_numpy(), device=self.psi.device)
             weight = self.sampling.weight[rows]
             cluster = self.sampling.cluster[rows]
@@ -290,3 +275,96 @@ class Estimates:
             part = replace(self, psi=self.psi[:, rows], sampling=sampling, plug_in=None).frame()
             parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))
         return pd.concat(parts).swaplevel().rename_axis(["group", "estimate"])
+
+    def _labels(self, given: pd.Series | np.ndarray | Sequence[object], method: str, argument: str) -> pd.Series:
+        """A value for each row used, none of them missing, where rows have estimates of their own."""
+        if not self.groupable:
+            raise OptionError(
+                f"{', '.join(self.names)}: {method}() needs averages over all rows of a fit with features, such as "
+                "estimate('ate') or estimate('coefficient') with sample='population'."
+            )
+        if isinstance(given, pd.Series) and self.rows is not None and not given.index.equals(self.rows):
+            if not given.index.is_unique or not self.rows.isin(given.index).all():
+                raise OptionError(
+                    f"The index of {argument} does not name every row used once; give an array with one label for "
+                    "each row used, in order, or a Series on the index of the data."
+                )
+            given = given.loc[self.rows]
+        labels = pd.Series(given.array if isinstance(given, pd.Series) else given)
+        if len(labels) != self.psi.shape[1]:
+            raise OptionError(f"{argument} has {len(labels)} labels, but the fit used {self.psi.shape[1]} rows.")
+        if labels.isna().any():
+            raise OptionError(
+                f"{argument} has {int(labels.isna().sum())} missing labels; fill them or give them a group."
+            )
+        return labels
+
+    def project(self, columns: np.ndarray, names: Sequence[str]) -> "Estimates":
+        """Coefficients of each estimate's influence values on columns (n, k) that are known before the outcome.
+
+        A weighted least-squares regression of psi on the columns, with the covariance kind of the estimates and k
+        parameters: the best approximation of the conditional effect by the columns (Semenova and Chernozhukov 2021).
+        Named "estimate: column". Raises OptionError for estimates that are no averages over all rows, and where the
+        columns do not fit the rows used, or are collinear.
+        """
+        matrix = np.asarray(columns, dtype=np.float64)
+        if matrix.ndim != 2 or matrix.shape != (len(matrix), len(names)) or not np.isfinite(matrix).all():
+            raise OptionError(
+                f"columns has shape {matrix.shape} for {len(names)} names; give finite numbers, a row for each row "
+                "used and a column for each name."
+            )
+        self._labels(np.arange(len(matrix)), "project", "columns")
+        p = torch.as_tensor(matrix, device=self.psi.device)
+        share = (self.sampling.weight / self.sampling.weight.sum())[:, None]
+        size = (p**2 * share).sum(0).sqrt()
+        gram = p.T @ (p * share) / size.outer(size)
+        if not bool(gram.isfinite().all()) or float(torch.linalg.eigvalsh(gram)[0]) < 1e-10:
+            raise OptionError(f"The columns {', '.join(names)} are collinear, or one of them is 0; leave some out.")
+        turn = p @ (torch.linalg.inv(gram) / size.outer(size))  # (n, k)
+        value = turn.T @ (self.psi * share)  # (R, k, q)
+        rest = self.psi - p @ value
+        psi = value.mT[:, None] + rest[..., None] * turn[:, None, :]  # (R, n, q, k)
+        return replace(
+            self, names=tuple(f"{one}: {name}" for one in self.names for name in names), psi=psi.flatten(2),
+            sampling=replace(self.sampling, parameters=len(names)), plug_in=None, null=None, groupable=False,
+        )  # fmt: skip
+
+    def curve(
+        self, values: pd.Series | np.ndarray | Sequence[object], *, alpha: float = 0.05, knots: int = 5,
+        points: Sequence[float] | None = None, draws: int = 9999, rng: object = 0,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Each estimate as a function of one variable known before the outcome, with intervals and a joint band.
+
+        psi is regressed on a natural cubic spline with so many knots, or on indicators where the variable has levels
+        (text, true and false, at most 10 distinct numbers); see `project`. `values` is as in `by`. The spline is shown
+        at `points`, by default 50 from the 1st to the 99th percentile.
+
+        Returns one row for each estimate and point: coef, std err, z, P>|z| and the interval of each point, then lower
+        and upper, between which all points of the estimate lie together with probability 1 - alpha (as in `band`).
+        They are intervals for the best approximation by the spline, not for what it smooths away.
+        Raises OptionError as `by`, and DataError where a level has a single row or cluster.
+        """
+        labels = self._labels(values, "curve", "values")
+        sides = smooth(labels, knots, points) if is_smooth(labels) else indicators(labels, self.sampling.cluster)
+        names = [str(j) for j in range(sides.columns.shape[1])]
+        _enough(self.sampling, len(names))
+        parts = {}
+        for name in self.names:
+            one = self.select([name]).project(sides.columns, names)
+            shown = one.linear(sides.at, np.zeros(len(sides.at)), [str(point) for point in sides.points])
+            shown = replace(shown, null=None)
+            band = shown.band(alpha, draws, rng)[["lower", "upper"]]
+            parts[name] = pd.concat([shown.frame(alpha), band], axis=1).set_axis(sides.points)
+        return pd.concat(parts, names=["estimate", "value"])
+
+
+def _enough(sampling: Sampling, columns: int) -> None:
+    """Clustered errors of k coefficients need more than k clusters."""
+    if sampling.kind != "cluster":
+        return
+    least = min(int(code.max()) + 1 for code in sampling.cluster.unbind(1))
+    if least <= columns:
+        raise OptionError(
+            f"The curve has {columns} coefficients, but there are {least} clusters, which is too few for their "
+            "errors; use fewer knots=, or fewer levels."
+        )

@@ -14,12 +14,12 @@ LAYERS = (
     {"units", "errors"},
     {"families", "design", "networks", "splits", "datasets", "hypotheses", "report.render"}
     | {"basis", "evidence", "stacking"},
-    {"structure", "trainers", "report.table", "additive"},
+    {"structure", "trainers", "report.table", "additive", "curve", "plots"},
     {"coordinates"},
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},
-    {"influence", "summary"},
+    {"influence", "summary", "figures"},
     {"results", "diagnostics"},
     {"model"},
     {"api"},
@@ -27,7 +27,7 @@ LAYERS = (
 )
 SAME = dict.fromkeys(("columns", "formula", "recipe", "sample"), "design")  # one step of the pipeline, five nouns
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}}
+DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}, "matplotlib": {"plots.py"}}
 FILES = sorted(path for path in (ROOT / "deepreg").rglob("*.py") if path != ROOT / "deepreg" / "__init__.py")
 
 
