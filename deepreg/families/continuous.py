@@ -1,5 +1,6 @@
 """Families for a continuous outcome: least squares, and the normal law whose scale varies with x."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,6 +53,9 @@ class Linear(Family):
         theta[..., intercept] += shift
         return theta
 
+    def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
+        return loss * scale**2
+
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(u.d.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
         return index(u, theta) + noise
@@ -76,6 +80,9 @@ class Gaussian(Linear):
         log_sigma = theta[..., -1:] + torch.as_tensor(scale, dtype=theta.dtype).log()
         coefficients = super().unstandardise(theta[..., :-1].clone(), shift, scale, intercept)
         return torch.cat([coefficients, log_sigma], -1)
+
+    def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
+        return loss + math.log(scale)
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
         precision = (-2 * theta[..., -1]).exp()  # (...)
