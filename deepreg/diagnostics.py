@@ -98,4 +98,4 @@ def describe(
         notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=).")
     if loss["theta(x)"] > loss["homogeneous"]:
         notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
-    return Facts(f"structural, {structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False)
+    return Facts(f"structural, {structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False, loss)

@@ -14,8 +14,9 @@ from .curvature import Lambda
 from .design import Design
 from .errors import DataError, NotAvailable, OptionError
 from .estimates import Estimates, Sampling, WaldTest
+from .figures import Figures
 from .influence import Scores
-from .law import FittedLaw
+from .law import FittedLaw, Overlap
 from .report.summary import Summary
 from .splits import Splits
 from .structure import Structure
@@ -43,6 +44,7 @@ class Results:
     fitted: Theta | None = None
     law: FittedLaw | None = None
     curvature: Lambda | None = None
+    overlap: Overlap | None = None
 
     # averages -------------------------------------------------------------------------------------------------------
     @cached_property
@@ -117,16 +119,34 @@ class Results:
         """Average treatment effects of every discrete treatment, each level against its base level."""
         return self.estimate("ate", sample=sample)
 
-    def _effects(self) -> tuple[ATE | AME, ...]:
-        """One target for each structural variable: ATE of levels, AME of a continuous variable."""
-        return tuple(
-            ATE(v.name) if v.kind == "discrete" else AME(v.name).bind(self.design) for v in self.design.variables
-        )
+    def _effects(self) -> dict[str, ATE | AME]:
+        """The target of each column of cate(): a level against the base level, or a derivative."""
+        found: dict[str, ATE | AME] = {}
+        for v in self.design.variables:
+            if v.kind == "continuous":
+                found[v.name] = AME(v.name).bind(self.design)
+                continue
+            pairs = ATE(v.name).pairs(self.design)
+            found |= {f"{v.name}[{hi}]" if len(pairs) > 1 else v.name: ATE(v.name, hi, lo) for hi, lo in pairs}
+        return found
+
+    def average_effect(self, effect: str | None = None) -> Estimates:
+        """The average of one column of cate(), debiased: the ATE of a level, or the AME of a continuous variable.
+
+        `effect` is the column's name, and can be left out where there is one. Raises OptionError naming the columns.
+        """
+        some_variable("average_effect", self.design)
+        known = self._effects()
+        if effect is None and len(known) == 1:
+            effect = next(iter(known))
+        if effect not in known:
+            raise OptionError(f"effect={effect!r}: give the name of one effect, of {', '.join(map(repr, known))}.")
+        return self.estimate(known[effect])
 
     @cached_property
     def effects(self) -> Estimates | None:
         """The effects a summary shows: ATE, and AME where the coefficient does not already say it."""
-        shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
+        shown = [t for t in self._effects().values() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
         if self.scores.nodes is None and not self.scores.constant:
             shown = [t for t in shown if not t.observed(self.design)]
         return self.estimate(*shown) if shown else None
@@ -187,18 +207,16 @@ class Results:
         several structural variables, `new` must hold them.
         """
         some_variable("cate", self.design)
-        edits = [edit for target in self._effects() for edit in target.scenarios(self.design)]
+        effects = self._effects()
+        edits = [edit for target in effects.values() for edit in target.scenarios(self.design)]
         whole = len(self.design.variables) == 1 and not any(callable(v) for edit in edits for v in edit.values())
         design, values = self._at(new, regressors=not whole)
-        columns, names = [], []
-        for target in self._effects():
+        columns = []
+        for target in effects.values():
             h = target.h(self.structure, values, design.units, *(
                 _units(design, edit) for edit in target.scenarios(self.design))).cpu().numpy()  # fmt: skip
             columns.append(h)
-            levels = target.pairs(self.design) if isinstance(target, ATE) else []
-            several = len(levels) > 1
-            names += [f"{target.name}[{hi}]" for hi, _ in levels] if several else [str(target.name)]
-        return self._rows(design, np.concatenate(columns, 1), names)
+        return self._rows(design, np.concatenate(columns, 1), list(effects))
 
     def predict(self, new: object = None) -> pd.Series:
         """E[y | d, x] for each row at its own structural variables; rows as in theta()."""
@@ -225,6 +243,11 @@ class Results:
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
         return summarise(self.facts, self.design, self.averages, self.effects, self.sampling, alpha)
+
+    @property
+    def plot(self) -> Figures:
+        """Plots of the result: coef(), cate(), effect(), dose(), training() and overlap(). Needs matplotlib."""
+        return Figures(self)
 
     def __repr__(self) -> str:
         return f"<deepreg Results of {self.design.formula!r}: {len(self.structure.names)} averages, n = {self.nobs:,}>"

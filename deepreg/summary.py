@@ -1,6 +1,7 @@
 """The summary of a fit: which facts, estimates and warnings go into its header, tables and notes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class Facts:
     diagnostics: tuple[tuple[str, str | float | int], ...]
     notes: tuple[str, ...]
     constant: bool
+    loss: Mapping[str, float] = field(default_factory=dict)  # out of fold, of the homogeneous fit and of theta(x)
 
 
 def summarise(
