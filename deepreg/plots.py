@@ -4,6 +4,7 @@ Every function draws on `ax` and returns it. Without one it makes an Axes of its
 pyplot, which `ax.figure.savefig("file.pdf")` writes. Greys and line styles alone tell things apart.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -80,20 +81,25 @@ def _label(ax: "Axes", own: bool, x: str, y: str, beside: Sequence[object] = ())
 
 
 def _legend(ax: "Axes", own: bool, columns: int = 3) -> None:
-    """Above the Axes, where it hides nothing; over the whole width of a figure of our own."""
+    """Above the Axes on a figure of our own; in an Axes given, above which may be a title, in room made for it."""
     size = 0.87 * float(ax.xaxis.label.get_fontsize())
     handles, labels = ax.get_legend_handles_labels()
     needed = [0.45 + 0.007 * size * max(map(len, label.split("\n"))) for label in labels]  # inches
-    while columns > 1 and sum(sorted(needed)[-columns:]) > WIDTH:
+    width, height = (float(side) / ax.figure.dpi for side in (ax.bbox.width, ax.bbox.height))
+    while columns > 1 and sum(sorted(needed)[-columns:]) > (WIDTH if own else width):
         columns -= 1
     style: dict[str, Any] = {
-        "ncols": columns, "frameon": False, "fontsize": size, "handlelength": 1.8, "columnspacing": 1.1,
-        "handletextpad": 0.5, "borderaxespad": 0.2,
+        "ncols": columns, "fontsize": size, "handlelength": 1.8, "handletextpad": 0.5, "borderaxespad": 0.2,
+        "columnspacing": 1.1,
     }  # fmt: skip
     if own:
-        ax.figure.legend(handles, labels, loc="outside upper center", **style)
-    else:
-        ax.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), **style)
+        ax.figure.legend(handles, labels, loc="outside upper center", frameon=False, **style)
+        return
+    lines = math.ceil(len(labels) / columns) + max(label.count("\n") for label in labels)
+    room = min((1.6 * lines + 0.8) * size / 72 / height, 0.6)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, low + (high - low) / (1 - room))
+    ax.legend(handles, labels, loc="upper center", edgecolor="none", framealpha=1.0, **style)
 
 
 def _lines(ax: "Axes", names: Sequence[object]) -> None:
@@ -156,7 +162,7 @@ def distribution(
     if low < 0 < high:
         ax.axvline(0, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
     if mean is not None:
-        ax.axvline(mean, color="black", linewidth=1.2, label=_text(label, 60))
+        ax.axvline(mean, color="black", linewidth=1.2, label=_text(label, 60 if own else 28))
         _legend(ax, own, 1)
     if interval is not None:
         ax.axvspan(*interval, color="black", alpha=0.25, linewidth=0)

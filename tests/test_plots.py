@@ -85,7 +85,10 @@ def test_every_plot_draws_on_the_axes_given_and_leaves_the_world_as_it_was(
     before, seed = copy.deepcopy(dict(matplotlib.rcParams)), torch.get_rng_state()
     figure, (ax, other) = plt.subplots(1, 2)
     assert draw(fits[name].plot, ax) is ax
-    assert ax.get_xlabel() and not other.lines and not other.get_xlabel()
+    assert ax.get_xlabel() and not other.lines and not other.get_xlabel() and not figure.legends
+    if ax.get_legend() is not None:  # a title above has its place
+        figure.draw_without_rendering()
+        assert ax.get_legend().get_window_extent().y1 <= ax.bbox.y1 + 1
     assert plt.gcf() is figure and plt.gca() is other
     plt.close(figure)
     own = draw(fits[name].plot, None)
@@ -300,6 +303,21 @@ def test_a_name_keeps_every_letter() -> None:
             assert shown.replace("\n", "").replace(" ", "") == name.replace(" ", "")
             assert max(map(len, shown.split("\n"))) <= width
     assert plots._text("_x") == " _x"  # a legend leaves out what begins with an underscore
+
+
+def test_a_legend_in_a_panel_hides_nothing(fits: dict[str, Results]) -> None:
+    figure, panels = plt.subplots(1, 3, figsize=(10.5, 3), layout="constrained")
+    one = fits[WEIGHTED]
+    tops = []
+    for ax, draw in zip(panels, (one.plot.cate, lambda ax: one.plot.effect("z", ax=ax),
+                                 lambda ax: one.plot.effect("k", ax=ax)), strict=True):  # fmt: skip
+        draw(ax=ax)
+        figure.draw_without_rendering()
+        tops.append(max([bar.get_height() for bar in ax.patches[:-1]], default=0.0))
+    tops[1], tops[2] = edges(panels[1], 0, panels[1].lines[0].get_xdata()).max(), 0.0
+    for ax, top in zip(panels, tops, strict=True):
+        assert ax.get_legend().get_window_extent().y0 >= ax.transData.transform((0, top))[1]
+    plt.close(figure)
 
 
 # what cannot be shown
