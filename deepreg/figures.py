@@ -99,6 +99,7 @@ class Figures:
         """Effects of the rows, held out, with the debiased average effect and its interval of level 1 - alpha.
 
         effect : a column of `cate()`; can be left out where there is one.
+
         As in Farrell, Liang and Misra (2021), figures 3 to 5. The spread holds the error of theta(x) as well.
         """
         self._varying("cate", "every row has the same effect coefficients; coef() shows them")
