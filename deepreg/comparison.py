@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 
 from .errors import AGAIN, DataError, NotAvailable, OptionError
-from .estimates import Estimates, WaldTest
+from .estimates import Estimates
 from .report.table import Table
+from .wald import WaldTest
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -12,7 +12,7 @@ from .evidence import Target
 from .networks import Network
 from .splits import Splits
 from .structure import Pooled, Structure
-from .trainers import Loss, Problem
+from .trainers import History, Loss, Problem
 from .units import Units, blocks
 
 Centre: TypeAlias = Tensor | None  # (G, n, K) E[d | x] of each group, None: the mean of d
@@ -133,6 +133,20 @@ class Standardised:
             return lambda out: at.structure.family.loss(units, origin + out @ rotation) / scale
 
         return Problem(network, x.float(), loss, self.weight.float())
+
+    def told(self, history: History, splits: Splits) -> History:
+        """A history of the networks with its losses in the units of the caller's data."""
+        at, nothing = self.coordinates, torch.zeros_like(self.weight)
+        offset, one = (
+            at.structure.family.unstandardise_loss(self.units, loss, at.scale) for loss in (nothing, nothing + 1)
+        )
+        unit = at.unit[splits.owner] * (one - offset)[0]
+
+        def told(value: Tensor, rows: Tensor) -> Tensor:
+            level = torch.stack([(offset[mine] * self.weight[mine]).sum() / self.weight[mine].sum() for mine in rows])
+            return value * unit + level
+
+        return history._replace(train=told(history.train, splits.train), valid=told(history.valid, splits.valid))
 
     def held_out_loss(self, owner: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
         """The mean loss of held-out outputs (R, b, P) on some rows (b,), which the groups in owner (R, b) hold out."""

@@ -100,6 +100,5 @@ def describe(
         notes.append("Some networks were still improving at the step limit; raise LBFGS(steps=).")
     if loss["theta(x)"] > loss["homogeneous"]:
         notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
-    return Facts(
-        f"structural, {structure.family.name}", tuple(header), tuple(diagnostics), tuple(notes), False, goodness
-    )
+    model = f"structural, {structure.family.name}"
+    return Facts(model, tuple(header), tuple(diagnostics), tuple(notes), False, goodness, loss)

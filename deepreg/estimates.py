@@ -14,35 +14,18 @@ from scipy import stats
 from torch import Tensor
 
 from . import hypotheses, multiple
+from .curve import indicators, is_smooth, matched, project, smooth
 from .errors import AGAIN, DeepregWarning, NotAvailable, OptionError
 from .report.summary import Summary
 from .report.table import Table
+from .report.tidy import tidy
 from .sampling import Moments, Sampling
-
-TIDY = {
-    "statsmodels": ("coef", "std err", "z", "P>|z|"),
-    "broom": ("estimate", "std.error", "statistic", "p.value"),
-    "pyfixest": ("Estimate", "Std. Error", "t value", "Pr(>|t|)"),
-}
+from .wald import WaldTest, wald
 
 
 def _check(alpha: object) -> None:
     if not (isinstance(alpha, Real) and 0 < float(alpha) < 1):
         raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
-
-
-@dataclass(frozen=True)
-class WaldTest:
-    """A Wald test: statistic, degrees of freedom and p-value, as statsmodels names them."""
-
-    statistic: float
-    df: int
-    pvalue: float
-    label: str = ""
-
-    def __str__(self) -> str:
-        p = "< 0.001" if self.pvalue < 0.001 else f"= {self.pvalue:.3f}"
-        return f"Wald test: chi2({self.df}) = {self.statistic:.3f}, p {p}" + (f"  [{self.label}]" if self.label else "")
 
 
 @dataclass(frozen=True)
@@ -142,16 +125,7 @@ class Estimates:
 
     def tidy(self, style: str = "statsmodels", alpha: float = 0.05) -> pd.DataFrame:
         """One row for each estimate, under the column names of "statsmodels", "broom" (R) or "pyfixest"."""
-        if style not in TIDY:
-            raise OptionError(f"style={style!r} is not known; allowed are {', '.join(map(repr, TIDY))}.")
-        plain = replace(self, adjusted=None).frame(alpha)
-        if style == "statsmodels":
-            return plain
-        if style == "broom":
-            ends = ["conf.low", "conf.high"]
-            return plain.set_axis([*TIDY[style], *ends], axis=1).rename_axis("term").reset_index()
-        ends = [f"{100 * p:g}%" for p in (alpha / 2, 1 - alpha / 2)]
-        return plain.set_axis([*TIDY[style], *ends], axis=1).rename_axis("Coefficient")
+        return tidy(replace(self, adjusted=None).frame(alpha), style, alpha)
 
     def table(self, alpha: float = 0.05) -> Table:
         """The table with its formats; a note names null values other than 0."""
@@ -316,19 +290,7 @@ class Estimates:
 
     def wald(self, label: str = "") -> WaldTest:
         """The joint test that every value is its null, 0 unless given."""
-        scale = self.std_error
-        if not (scale > 0).all():
-            none = [name for name, error in zip(self.names, scale, strict=True) if not error > 0]
-            raise OptionError(f"{none[0]} has no variance to test with; leave it out of the hypothesis.")
-        values, vectors = np.linalg.eigh(self.cov / np.outer(scale, scale))  # free of units
-        if values[0] <= 1e-12 * values[-1]:
-            raise OptionError(
-                f"The {len(self.names)} restrictions are linearly dependent, or as many as there are clusters; "
-                "drop the redundant ones."
-            )
-        rotated = vectors.T @ (self._distance() / scale)
-        statistic = float((rotated**2 / values).sum())
-        return WaldTest(statistic, len(self.names), float(stats.chi2.sf(statistic, len(self.names))), label)
+        return wald(self._distance(), self.cov, self.names, label)
 
     def by(self, groups: pd.Series | np.ndarray | Sequence[object]) -> pd.DataFrame:
         """Averages within groups of rows, known before the outcome (group average effects), with their errors.
@@ -338,27 +300,10 @@ class Estimates:
         (ATT, functions of estimates, the variance of a fixed sample, constant coefficients), NotAvailable for those of
         a result that was saved without its data.
         """
-        if not self.groupable:
-            raise OptionError(
-                f"{', '.join(self.names)}: by() needs averages over all rows of a fit with features, such as "
-                "estimate('ate') or estimate('coefficient') with sample='population'."
-            )
-        if self.psi is None:
-            raise NotAvailable(f"by() needs the rows of the fit, which were not saved. {AGAIN}")
-        if isinstance(groups, pd.Series) and self.rows is not None and not groups.index.equals(self.rows):
-            if not groups.index.is_unique or not self.rows.isin(groups.index).all():
-                raise OptionError(
-                    "The index of groups does not name every row used once; give an array with one label for each row "
-                    "used, in order, or a Series on the index of the data."
-                )
-            groups = groups.loc[self.rows]
-        labels = pd.Series(np.asarray(groups))
-        if len(labels) != self.psi.shape[1]:
-            raise OptionError(f"groups has {len(labels)} labels, but the fit used {self.psi.shape[1]} rows.")
-        if labels.isna().any():
-            raise OptionError(f"groups has {int(labels.isna().sum())} missing labels; fill them or give them a group.")
+        labels = self._labels(groups, "by", "groups")
+        assert self.psi is not None
         parts = []
-        for label in pd.Categorical(labels).categories:
+        for label in pd.Categorical(labels).remove_unused_categories().categories:
             rows = torch.tensor((labels == label).to_numpy(), device=self.psi.device)
             weight = self.sampling.weight[rows]
             cluster = self.sampling.cluster[rows]
@@ -369,3 +314,77 @@ class Estimates:
             part = replace(self, psi=self.psi[:, rows], sampling=sampling, known=None, plug_in=None).frame()
             parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))
         return pd.concat(parts).swaplevel().rename_axis(["group", "estimate"])
+
+    def _labels(self, given: pd.Series | np.ndarray | Sequence[object], method: str, argument: str) -> pd.Series:
+        """A value for each row used, none of them missing, where rows have estimates of their own."""
+        if not self.groupable:
+            raise OptionError(
+                f"{', '.join(self.names)}: {method}() needs averages over all rows of a fit with features, such as "
+                "estimate('ate') or estimate('coefficient') with sample='population'."
+            )
+        if self.psi is None:
+            raise NotAvailable(f"{method}() needs the rows of the fit, which were not saved. {AGAIN}")
+        return matched(given, self.rows, self.psi.shape[1], argument)
+
+    def project(self, columns: np.ndarray, names: Sequence[str]) -> "Estimates":
+        """Coefficients of each estimate's influence values on columns (n, k) that are known before the outcome.
+
+        A weighted least-squares regression of psi on the columns, with the covariance kind of the estimates and k
+        parameters: the best approximation of the conditional effect by the columns (Semenova and Chernozhukov 2021).
+        Named "estimate: column". Raises OptionError for estimates that are no averages over all rows, and where the
+        columns do not fit the rows used, or are collinear.
+        """
+        matrix = np.asarray(columns, dtype=np.float64)
+        if matrix.ndim != 2 or matrix.shape != (len(matrix), len(names)) or not np.isfinite(matrix).all():
+            raise OptionError(
+                f"columns has shape {matrix.shape} for {len(names)} names; give finite numbers, a row for each row "
+                "used and a column for each name."
+            )
+        self._labels(np.arange(len(matrix)), "project", "columns")
+        assert self.psi is not None
+        psi = project(self.psi, self.sampling.weight, matrix, names)
+        return replace(
+            self, names=tuple(f"{one}: {name}" for one in self.names for name in names), psi=psi.flatten(2),
+            sampling=replace(self.sampling, parameters=len(names)), known=None, plug_in=None, null=None,
+            groupable=False,
+        )  # fmt: skip
+
+    def curve(
+        self, values: pd.Series | np.ndarray | Sequence[object], *, alpha: float = 0.05, knots: int = 5,
+        points: Sequence[float] | None = None, draws: int = 9999, rng: object = 0,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Each estimate as a function of one variable known before the outcome, with intervals and a joint band.
+
+        psi is regressed on a natural cubic spline with so many knots, or on indicators where the variable has levels
+        (text, true and false, at most 10 distinct numbers); see `project`. `values` is as in `by`. The spline is shown
+        at `points`, by default 50 from the 1st to the 99th percentile.
+
+        Returns one row for each estimate and point: coef, std err, z, P>|z| and the interval of each point, then lower
+        and upper, between which all points of the estimate lie together with probability 1 - alpha (as in `band`).
+        They are intervals for the best approximation by the spline, not for what it smooths away.
+        Raises OptionError as `by`, and DataError where a level has a single row or cluster.
+        """
+        labels = self._labels(values, "curve", "values")
+        sides = smooth(labels, knots, points) if is_smooth(labels) else indicators(labels, self.sampling.cluster)
+        names = [str(j) for j in range(sides.columns.shape[1])]
+        _enough(self.sampling, len(names))
+        parts = {}
+        for name in self.names:
+            one = self.select([name]).project(sides.columns, names)
+            shown = one.linear(sides.at, np.zeros(len(sides.at)), [str(point) for point in sides.points])
+            shown = replace(shown, null=None)
+            band = shown.band(alpha, draws, rng)[["lower", "upper"]]
+            parts[name] = pd.concat([shown.frame(alpha), band], axis=1).set_axis(sides.points)
+        return pd.concat(parts, names=["estimate", "value"])
+
+
+def _enough(sampling: Sampling, columns: int) -> None:
+    """Clustered errors of k coefficients need more than k clusters."""
+    if sampling.kind != "cluster":
+        return
+    least = min(int(code.max()) + 1 for code in sampling.cluster.unbind(1))
+    if least <= columns:
+        raise OptionError(
+            f"The curve has {columns} coefficients, but there are {least} clusters, which is too few for their "
+            "errors; use fewer knots=, or fewer levels."
+        )

@@ -80,11 +80,22 @@ class Cells:
 
 
 class Overlap(NamedTuple):
-    """The least probable class of each row (n,), None without discrete variables, and the rows trimmed."""
+    """How much each row could have had another treatment, by the law that did not see it; means over repeats."""
 
-    least: Tensor | None
-    trimmed: int
-    spread: float | None  # median sd(t | x) over sd(t), the least of the continuous variables; None without any
+    probability: Tensor | None  # (n, C) of each class before trimming; None without discrete variables
+    scale: Tensor | None  # (n, V) sd(t | x) over sd(t) of each continuous variable; None without any
+    floor: Tensor  # (C,) what probabilities are raised to
+    trimmed: int  # rows
+
+    @property
+    def least(self) -> Tensor | None:
+        """The probability of each row's least probable class; (n,)."""
+        return None if self.probability is None else self.probability.min(-1).values
+
+    @property
+    def spread(self) -> float | None:
+        """The median of sd(t | x) over sd(t), the least of the continuous variables."""
+        return None if self.scale is None else float(self.scale.median(0).values.min())
 
 
 @dataclass(frozen=True)
@@ -215,15 +226,15 @@ class FittedLaw:
 
     def overlap(self, x: Tensor, splits: Splits) -> Overlap:
         """How much each row could have had another treatment."""
-        spread = None
+        scale = None
         if self.continuous:
-            scale = self.location_scale(x, splits)[1].flatten(0, 2).median(0).values
-            sd = torch.tensor([float(self.design.frame[name].std()) for name in self.continuous]).to(scale)
-            spread = float((scale / sd).min())
+            each = self.location_scale(x, splits)[1].mean(0)  # (n, C, V)
+            sd = torch.tensor([float(self.design.frame[name].std()) for name in self.continuous]).to(each)
+            scale = each[torch.arange(len(each), device=each.device), self.cells.code.to(each.device)] / sd
         if self.classifier is None:
-            return Overlap(None, 0, spread)
+            return Overlap(None, scale, self.floor, 0)
         raw = self.probability(x, splits, trim=False)  # (R or 1, n, C)
-        return Overlap(raw.mean(0).min(-1).values, int((raw < self.floor).any(-1).any(0).sum()), spread)
+        return Overlap(raw.mean(0), scale, self.floor, int((raw < self.floor).any(-1).any(0).sum()))
 
 
 def _values(theta: Theta, x: Tensor, splits: Splits | None) -> Tensor:

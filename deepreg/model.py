@@ -126,17 +126,18 @@ class Model:
         standard = self.structure.standard(u)
         constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
         constant = self._unstandardised(standard, constant) @ standard.turn.T
+        overlap = None if law is None else law.overlap(x, splits)
         facts = describe(
             self.design, self.structure, options.network, curvature.label, shown, fitted, splits,
             loss={
                 "homogeneous": self._loss(u, constant[splits.held_out], weight),
                 "theta(x)": self._loss(u, theta, weight),
             },
-            lam=lam, overlap=None if law is None else law.overlap(x, splits),
-            goodness=goodness(self.structure, u, theta, weight),
+            lam=lam, overlap=overlap, goodness=goodness(self.structure, u, theta, weight),
         )  # fmt: skip
         kept = law if centre is not None else None
-        return Results(self.design, self.structure, scores, self._sampling(1, place), facts, splits, fitted, kept, lam)
+        sampling = self._sampling(1, place)
+        return Results(self.design, self.structure, scores, sampling, facts, splits, fitted, kept, lam, overlap)
 
     def _constant(self, u: Units, weight: Tensor) -> Results:
         """No features: theta is constant, and psi the ordinary influence function of an M-estimator.

@@ -22,7 +22,7 @@ from .families.nuisance import Multinomial
 from .goodness import Goodness
 from .influence import Scores
 from .kept import Answer, Kept
-from .law import Cells, FittedLaw, Nodes
+from .law import Cells, FittedLaw, Nodes, Overlap
 from .networks import MLP, Network, Partitioned, StackedMLP, StackedModule
 from .sampling import Moments, Sampling
 from .splits import Splits
@@ -80,7 +80,7 @@ class Stored(NamedTuple):
 _RECORDS = (
     Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Sampling, Estimates,
     Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
-    MLP, History, Goodness, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Multinomial,
+    MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Multinomial,
 )  # fmt: skip
 _HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)
 
@@ -132,7 +132,15 @@ def portable(result: F, data: bool, more: tuple[str | Target | type[Target], ...
     )
     law = None if result.law is None else result.law.on(bare)
     return replace(
-        result, design=bare, scores=kept, sampling=sampling, splits=None, fitted=fitted, law=law, curvature=None
+        result,
+        design=bare,
+        scores=kept,
+        sampling=sampling,
+        splits=None,
+        fitted=fitted,
+        law=law,
+        curvature=None,
+        overlap=None,
     )
 
 

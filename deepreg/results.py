@@ -1,7 +1,6 @@
 """What a fitted model knows: averages of theta(x) with their errors, theta(x) itself, tests, predictions, tables."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,15 +9,16 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from . import covariance, persist
+from . import asked, covariance, persist
 from .comparison import Comparison, compare
 from .curvature import Lambda
 from .design import Design
 from .errors import OptionError
-from .estimates import Estimates, WaldTest
+from .estimates import Estimates
+from .figures import Figures
 from .influence import Scores
 from .kept import Kept
-from .law import FittedLaw
+from .law import FittedLaw, Overlap
 from .prediction import Prediction, with_errors
 from .report.summary import Summary
 from .sampling import Sampling
@@ -26,10 +26,11 @@ from .specification import Specification
 from .splits import Splits
 from .structure import Structure
 from .summary import Facts, summarise
-from .targets import AME, ATE, Coefficient, Target, resolve
+from .targets import Coefficient, Target, resolve
 from .targets.average import some_variable
 from .theta import Theta
 from .trainers import History
+from .wald import WaldTest
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -49,6 +50,7 @@ class Results:
     fitted: Theta | None = None
     law: FittedLaw | None = None
     curvature: Lambda | None = None
+    overlap: Overlap | None = None
 
     # averages -------------------------------------------------------------------------------------------------------
     @cached_property
@@ -206,33 +208,31 @@ class Results:
         """Average treatment effects of every discrete treatment, each level against its base level."""
         return self.estimate("ate", sample=sample)
 
-    def _effects(self) -> tuple[ATE | AME, ...]:
-        """One target for each structural variable: ATE of levels, AME of a continuous variable."""
-        return tuple(
-            ATE(v.name) if v.kind == "discrete" else AME(v.name).bind(self.design) for v in self.design.variables
-        )
+    def average_effect(self, effect: str | None = None) -> Estimates:
+        """The average of one column of cate(), debiased: the ATE of a level, or the AME of a continuous variable.
+
+        `effect` is the column's name, and can be left out where there is one. Raises OptionError naming the columns.
+        """
+        some_variable("average_effect", self.design)
+        known = asked.effects(self.design)
+        if effect is None and len(known) == 1:
+            effect = next(iter(known))
+        if effect not in known:
+            raise OptionError(f"effect={effect!r}: give the name of one effect, of {', '.join(map(repr, known))}.")
+        return self.estimate(known[effect])
 
     @cached_property
     def effects(self) -> Estimates | None:
         """The effects a summary shows: ATE, and AME where the coefficient does not already say it."""
-        shown = self._shown()
+        shown = asked.shown(self.design, self.structure, self.scores.integrable)
         return self.estimate(*shown) if shown else None
-
-    def _shown(self) -> tuple[ATE | AME, ...]:
-        shown = [t for t in self._effects() if isinstance(t, ATE) or not self._is_coefficient(str(t.name))]
-        return tuple(t for t in shown if self.scores.integrable or not t.observed(self.design))
 
     def usual(self) -> tuple[tuple[Target, ...], ...]:
         """The targets that the summary and get_margeff() ask for together."""
         if not self.design.variables:
             return ()
-        return tuple(t for t in (self._shown(), self._margins(False), self._margins(True)) if t)
-
-    def _is_coefficient(self, name: str) -> bool:
-        """Whether a variable's effect is its coefficient: an identity link, and no other term that holds it."""
-        word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
-        holding = [term for term in self.structure.terms if word.search(term)]
-        return self.structure.family.identity and holding == [name]
+        shown = asked.shown(self.design, self.structure, self.scores.integrable)
+        return tuple(t for t in (shown, *(asked.margins(self.design, dummy) for dummy in (False, True))) if t)
 
     def get_margeff(self, at: str = "overall", dummy: bool = False) -> Estimates:
         """Average marginal effects over the rows, in statsmodels' sense: variance given the features in hand.
@@ -244,14 +244,7 @@ class Results:
             raise OptionError(
                 f"at={at!r}: allowed is 'overall'. For one value of t, estimate(targets.AME('t', at=...))."
             )
-        return self.estimate(*self._margins(dummy), sample="fixed")
-
-    def _margins(self, dummy: bool) -> tuple[ATE | AME, ...]:
-        return tuple(
-            AME(v.name) if v.kind == "continuous" or (v.name in self.structure.terms
-                                                      and not (dummy and v.levels == (0, 1))) else ATE(v.name)
-            for v in some_variable("get_margeff", self.design)
-        )  # fmt: skip
+        return self.estimate(*asked.margins(self.design, dummy), sample="fixed")
 
     # tests ----------------------------------------------------------------------------------------------------------
     def t_test(self, constraint: object) -> Estimates:
@@ -313,18 +306,16 @@ class Results:
         several structural variables, `new` must hold them.
         """
         some_variable("cate", self.design)
-        edits = [edit for target in self._effects() for edit in target.scenarios(self.design)]
+        effects = asked.effects(self.design)
+        edits = [edit for target in effects.values() for edit in target.scenarios(self.design)]
         whole = len(self.design.variables) == 1 and not any(callable(v) for edit in edits for v in edit.values())
         design, values = self._at(new, regressors=not whole)
-        columns, names = [], []
-        for target in self._effects():
+        columns = []
+        for target in effects.values():
             h = target.h(self.structure, values, design.units, *(
                 _units(design, edit) for edit in target.scenarios(self.design))).cpu().numpy()  # fmt: skip
             columns.append(h)
-            levels = target.pairs(self.design) if isinstance(target, ATE) else []
-            several = len(levels) > 1
-            names += [f"{target.name}[{hi}]" for hi, _ in levels] if several else [str(target.name)]
-        return self._rows(design, np.concatenate(columns, 1), names)
+        return self._rows(design, np.concatenate(columns, 1), list(effects))
 
     def predict(self, new: object = None) -> pd.Series:
         """E[y | d, x] for each row at its own structural variables; rows as in theta()."""
@@ -360,6 +351,11 @@ class Results:
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
         return summarise(self.facts, self.design, self.averages, self.effects, self.sampling, alpha)
+
+    @property
+    def plot(self) -> Figures:
+        """Plots of the result: coef(), cate(), effect(), dose(), training() and overlap(). Needs matplotlib."""
+        return Figures(self)
 
     # files ----------------------------------------------------------------------------------------------------------
     def save(

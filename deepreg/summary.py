@@ -1,6 +1,7 @@
 """The summary of a fit: which facts, estimates and warnings go into its header, tables and notes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class Facts:
     notes: tuple[str, ...]
     constant: bool
     goodness: Goodness
+    loss: Mapping[str, float] = field(default_factory=dict)  # out of fold, of the homogeneous fit and of theta(x)
 
 
 def summarise(

@@ -183,6 +183,7 @@ def fit(
             generator=options.generator, progress=options.progress,
         )  # fmt: skip
         learners["network"] = Networks(network, weights, splits.owner)
+        history = problem.told(history, splits)
     names = [name for name in LEARNERS if name in learners or (name == "constant" and name in options.learners)]
     owner, judged = splits.held_out, torch.arange(len(x), device=x.device)
     if len(x) > additive.ESTIMATION:  # weights need no more rows than the functions did

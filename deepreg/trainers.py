@@ -28,7 +28,7 @@ class History(NamedTuple):
     """How the replicates went: one column each."""
 
     train: Tensor  # (steps, M) loss on the training rows, as they pass in minibatches; NaN after a replicate has left
-    valid: Tensor  # (steps, M) loss on the validation rows
+    valid: Tensor  # (steps, M) loss on the validation rows; neither has the penalty in it
     best: Tensor  # (M,) step whose weights were kept
     limited: Tensor  # (M,) bool: the limit on steps came before early stopping
 
@@ -170,7 +170,7 @@ class LBFGS:
         for step in range(self.steps):
             check = checked.value(network, w)
             since = best.offer(who, step, w, check)
-            losses.append(_scatter(value, who, len(weights)))
+            losses.append(_scatter(value - 0.5 * (decay * w**2).sum(1), who, len(weights)))
             checks.append(_scatter(check, who, len(weights)))
             if progress is not None:
                 progress(step + 1, self.steps)

@@ -272,6 +272,42 @@ def test_an_effect_of_a_linear_model_is_its_coefficient() -> None:
     np.testing.assert_allclose(effect.std_error, res.bse[["kids", "age"]], rtol=1e-6)
 
 
+def test_means_of_a_regression_on_arms_are_those_of_the_arms() -> None:
+    data = load("fair")
+    res = deepreg.structural("affairs ~ C(kids)", data, vcov="HC0").fit()
+    arms = data.groupby("kids").affairs
+    means = res.estimate("mean")
+    assert [name.split(": ")[1] for name in means.names] == [f"{level:g}" for level in arms.mean().index]
+    np.testing.assert_allclose(means.value, arms.mean(), rtol=1e-8)
+    np.testing.assert_allclose(means.std_error, np.sqrt(arms.var(ddof=0) / arms.size()), rtol=1e-8)
+    change = means.linear(np.array([[-1.0, 1]]), np.zeros(1), ["change"])
+    np.testing.assert_allclose(change.value, res.estimate("ate").value[0])
+    np.testing.assert_allclose(change.std_error, res.estimate("ate").std_error[0])
+
+
+@pytest.mark.parametrize("family", ["linear", "logit", "poisson"])
+def test_the_mean_at_a_value_is_the_average_prediction_of_statsmodels(family: str) -> None:
+    data = load("fair")
+    formula = f"{'affair' if family == 'logit' else 'affairs'} ~ age + religious"
+    ref = reference(family, formula, data, cov_type="HC0")
+    res = deepreg.structural(formula, data, family, vcov="HC0").fit()
+    ages = [20.0, 37.5]
+    got = res.estimate(targets.Mean("age", at=ages), sample="fixed")
+    assert got.names == ("Mean age: 20", "Mean age: 37.5")
+    at, steps = ref.params.to_numpy(), 1e-4 * ref.bse.to_numpy()
+
+    def mean(params: np.ndarray, age: float) -> float:
+        x = np.column_stack([np.ones(len(data)), np.full(len(data), age), data.religious])
+        return float(np.mean(ref.model.predict(params, x)))
+
+    slope = np.array([
+        [(mean(at + one, age) - mean(at - one, age)) / (2 * s) for s, one in zip(steps, np.diag(steps), strict=True)]
+        for age in ages
+    ])  # fmt: skip
+    np.testing.assert_allclose(got.value, [mean(at, age) for age in ages], rtol=1e-7)
+    np.testing.assert_allclose(got.cov, slope @ ref.cov_params().to_numpy() @ slope.T, rtol=1e-5)
+
+
 def test_what_constant_coefficients_refuse() -> None:
     with pytest.raises(NotAvailable, match="errors of one variance"):
         deepreg.structural("affairs ~ age", load("fair"), vcov="nonrobust")

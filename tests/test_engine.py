@@ -1,5 +1,6 @@
 """Networks, splits and trainers: exact gradients, exact batching, nothing learned from held-out rows."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ from deepreg import coordinates
 from deepreg import splits as cross_fitting
 from deepreg import theta as surface
 from deepreg.errors import DataError, OptionError
-from deepreg.families import Linear, Logit
+from deepreg.families import Gaussian, Linear, Logit, Poisson
 from deepreg.networks import ACTIVATIONS, MLP, Partitioned, Replicated
 from deepreg.structure import Pooled, Structure
 from deepreg.trainers import LBFGS, AdamW, Problem
@@ -250,6 +251,25 @@ def test_training_starts_at_the_homogeneous_fit_and_improves_on_it(rows):
     lowest = fitted.history.valid.nan_to_num(torch.inf).min(0).values
     kept = fitted.history.valid.gather(0, fitted.history.best[None])[0]
     torch.testing.assert_close(kept, lowest, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("trainer", [LBFGS(steps=15), AdamW(epochs=5)])
+@pytest.mark.parametrize("family", [Linear(), Gaussian(), Poisson()])
+def test_the_history_holds_losses_in_the_units_of_the_outcome_without_the_penalty(rows, family, trainer):
+    u, x, weight = rows
+    u = u._replace(y=(u.y - u.y.min()) * 7)
+    weight = weight * torch.linspace(0.5, 2, 300).double()
+    splits = cross_fitting.make(300, folds=3, members=1, repeats=1, generator=generator())
+    structure = Structure(family, ("Intercept", "t"))
+    fitted = surface.fit(
+        structure, u, x, weight, splits, replace(options(), learners=("network",), trainer=trainer, penalty=0.1)
+    )
+    history = fitted.history
+    for rows_of, recorded in ((splits.train, history.train), (splits.valid, history.valid)):
+        share = rows_of * weight / (rows_of * weight).sum(1, keepdim=True)
+        if recorded is history.valid or isinstance(trainer, LBFGS):  # losses of minibatches precede their steps
+            at_best = (family.loss(u, fitted.values(x)) * share).sum(1)
+            torch.testing.assert_close(recorded.gather(0, history.best[None])[0], at_best, rtol=1e-4, atol=1e-4)
 
 
 def test_the_order_of_rows_is_irrelevant(rows):

@@ -10,8 +10,9 @@ import torch
 from scipy import stats
 
 from deepreg.errors import DeepregWarning, NotAvailable, OptionError
-from deepreg.estimates import Estimates, WaldTest
+from deepreg.estimates import Estimates
 from deepreg.sampling import Sampling
+from deepreg.wald import WaldTest
 
 N, NAMES = 240, ("a", "b", "c")
 

@@ -216,6 +216,7 @@ def test_a_standardised_outcome_is_mapped_back(name: str) -> None:
     moved = family.loss(u, family.unstandardise(theta * 0.5, shift, scale, 0)) - large
     unit = {"linear": scale**2, "poisson": scale}.get(name, 1.0)  # least squares and counts have units
     np.testing.assert_allclose(moved, change * unit, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(family.unstandardise_loss(u._replace(y=y), small, scale), large, rtol=1e-9, atol=1e-9)
 
 
 @every

@@ -63,10 +63,16 @@ CASES = [
     (family, kind, target)
     for family in ("linear", "logit", "poisson")
     for kind, found in (
-        ("binary", [targets.ATE("t"), targets.ATT("t"), targets.ATU("t"), targets.Coefficient("t")]),
+        ("binary", [targets.ATE("t"), targets.ATT("t"), targets.ATU("t"), targets.Coefficient("t"), targets.Mean("t")]),
         (
             "continuous",
-            [targets.AME("t"), targets.AME("t", at=0.4), targets.ATE("t", hi=1.0, lo=0.0), targets.Coefficient("t")],
+            [
+                targets.AME("t"),
+                targets.AME("t", at=0.4),
+                targets.ATE("t", hi=1.0, lo=0.0),
+                targets.Coefficient("t"),
+                targets.Mean("t", at=0.7),
+            ],
         ),
     )
     for target in found
@@ -189,6 +195,10 @@ def test_with_a_binary_treatment_the_linear_family_is_augmented_inverse_probabil
     assert ate.value[0] == pytest.approx(aipw.mean())
     assert ate.std_error[0] == pytest.approx(aipw.std(ddof=1) / len(y) ** 0.5)
     assert 0.09 < e.min() < 0.1001 and res.law.overlap(res.design.x, res.splits).trimmed > 0
+    means = res.estimate("mean")
+    np.testing.assert_allclose(
+        means.psi[0], np.c_[alpha + (1 - t) / (1 - e) * (y - alpha), alpha + beta + t / e * (y - alpha - beta)]
+    )
     value, error = aipw_att(y, t, alpha, beta, e)
     assert res.estimate("att").value[0] == pytest.approx(value, rel=1e-9)
     assert res.estimate("att").std_error[0] == pytest.approx(error, rel=1e-9)

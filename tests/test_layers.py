@@ -12,16 +12,16 @@ import deepreg
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"units", "errors", "version"},
-    {"families", "design", "networks", "splits", "datasets", "hypotheses", "multiple", "sampling", "report.render"}
-    | {"basis", "evidence", "stacking", "document", "tables"},
-    {"structure", "trainers", "report.table", "additive"},
+    {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
+    | {"wald", "basis", "evidence", "stacking", "document", "tables"},
+    {"structure", "trainers", "report.table", "report.tidy", "additive", "curve", "plots"},
     {"coordinates", "goodness", "specification", "prediction", "covariance"},
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},
-    {"influence", "summary", "comparison"},
+    {"influence", "summary", "comparison", "asked"},
     {"kept"},
-    {"portable"},
+    {"portable", "figures"},
     {"shapes"},
     {"persist"},
     {"results", "diagnostics"},
@@ -32,7 +32,7 @@ LAYERS = (
 STEP = ("columns", "expression", "formula", "readers", "recipe", "sample", "variables")  # one step of the pipeline
 SAME = dict.fromkeys(STEP, "design")
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}}
+DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}, "matplotlib": {"plots.py"}}
 FILES = sorted(path for path in (ROOT / "deepreg").rglob("*.py") if path != ROOT / "deepreg" / "__init__.py")
 
 

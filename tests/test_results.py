@@ -95,6 +95,25 @@ def test_targets_come_with_their_joint_covariance(res: Results) -> None:
     pd.testing.assert_frame_equal(res.estimate("ate").frame(), res.estimate(targets.ATE).frame())
 
 
+def test_means_in_an_experiment_are_near_those_of_the_arms_and_less_noisy() -> None:
+    data = frame(1200).assign(arm=lambda f: f["arm"].where(f["arm"] != "c", "a"))
+    data["y"] = data["y"] + 2 * data["x"]
+    one = fit("y ~ arm | x", data, assignment=deepreg.KnownLaw(probability={"a": 2 / 3, "b": 1 / 3}))
+    means, arms = one.estimate(targets.Mean), data.groupby("arm")["y"]
+    assert means.names == ("Mean arm: a", "Mean arm: b")
+    raw = arms.std() / np.sqrt(arms.size())
+    np.testing.assert_array_less(abs(means.value - arms.mean()), 3 * raw)
+    np.testing.assert_array_less(means.std_error, 0.95 * raw)
+    np.testing.assert_allclose(means.psi[..., 1] - means.psi[..., 0], one.ate().psi[..., 0], atol=1e-10)
+
+
+def test_a_dose_response_of_a_linear_model_is_a_line(res: Results) -> None:
+    doses = np.linspace(1, 3, 5)
+    means = res.estimate(targets.Mean("t", at=doses))
+    np.testing.assert_allclose(np.diff(means.value), 0.5 * res.params["t"])
+    np.testing.assert_allclose(means.value, means.value[0] + (doses - 1) * res.params["t"])
+
+
 def test_a_fixed_sample_leaves_out_the_spread_of_the_features(res: Results) -> None:
     whole, fixed = res.ate(), res.ate(sample="fixed")
     np.testing.assert_allclose(fixed.value, whole.value)

@@ -60,6 +60,10 @@ class Family:
         """Theta for y, given theta for (y - shift) / scale."""
         return theta
 
+    def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
+        """The loss of the outcome, linear in the given one of the standardised outcome u.y; (...)."""
+        return loss
+
     def start(self, u: Units) -> Tensor:
         """Where Newton's method starts; (P,)."""
         return torch.zeros(u.d.shape[-1] + len(self.extra), dtype=torch.float64, device=u.d.device)

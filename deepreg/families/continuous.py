@@ -59,6 +59,9 @@ class Linear(Family):
         theta[..., intercept] += shift
         return theta
 
+    def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
+        return loss * scale**2
+
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(u.d.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
         return index(u, theta) + noise
@@ -86,6 +89,9 @@ class Gaussian(Linear):
         log_sigma = theta[..., -1:] + torch.as_tensor(scale, dtype=theta.dtype).log()
         coefficients = super().unstandardise(theta[..., :-1].clone(), shift, scale, intercept)
         return torch.cat([coefficients, log_sigma], -1)
+
+    def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
+        return loss + math.log(scale)
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
         precision = (-2 * theta[..., -1]).exp()  # (...)

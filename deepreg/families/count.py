@@ -39,6 +39,9 @@ class Poisson(Family):
         theta[..., intercept] += math.log(scale)
         return theta
 
+    def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
+        return scale * (loss - math.log(scale) * u.y)
+
     def check(self, u: Units, outcome: str) -> None:
         negative = int((u.y < 0).sum())
         if negative:

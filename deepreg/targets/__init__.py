@@ -4,13 +4,13 @@ import difflib
 
 from ..design import Design
 from ..errors import OptionError
-from .average import ATE, ATT, ATU, Coefficient
+from .average import ATE, ATT, ATU, Coefficient, Mean
 from .base import Scenario, Target
 from .marginal import AME
 
-_REGISTRY: dict[str, type[Target]] = {t.label: t for t in (Coefficient, ATE, ATT, ATU, AME)}
+_REGISTRY: dict[str, type[Target]] = {t.label: t for t in (Coefficient, Mean, ATE, ATT, ATU, AME)}
 
-__all__ = ["AME", "ATE", "ATT", "ATU", "Coefficient", "Scenario", "Target", "classes", "names", "resolve"]
+__all__ = ["AME", "ATE", "ATT", "ATU", "Coefficient", "Mean", "Scenario", "Target", "classes", "names", "resolve"]
 
 
 def names() -> list[str]:
@@ -18,7 +18,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.targets.names()
-    ['ame', 'ate', 'att', 'atu', 'coefficient']
+    ['ame', 'ate', 'att', 'atu', 'coefficient', 'mean']
     """
     return sorted(_REGISTRY)
 

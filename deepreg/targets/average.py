@@ -1,8 +1,9 @@
 """Averages over the population: coefficients, and effects of moving a treatment between levels."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -49,8 +50,10 @@ def _base(v: Variable, terms: tuple[str, ...]) -> object:
 
 
 def _shown(level: object) -> str:
-    """A level without the decimals of a whole number."""
-    return f"{level:.0f}" if isinstance(level, float) and level.is_integer() else str(level)
+    """A level in ten digits at most, a whole number without decimals."""
+    if not isinstance(level, float):
+        return str(level)
+    return f"{level:.0f}" if level.is_integer() else f"{level:.10g}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,64 @@ class Coefficient(Target):
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         return theta if self.name is None else theta[..., [structure.names.index(self.name)]]
+
+
+@dataclass(frozen=True)
+class Mean(Target):
+    """E[mean(t = value)] for each value of `at`, by default every level: the outcome if everyone were at it.
+
+    A continuous variable has no levels: name the values, one or several; together they are its dose-response.
+    Raises DataError with what to type where they are missing, OptionError for an empty list.
+
+    >>> from deepreg.targets import Mean
+    >>> Mean("dose", at=(0, 1, 2))
+    Mean(name='dose', at=(0, 1, 2))
+    """
+
+    name: str | None = None
+    at: object = None
+    label: ClassVar[str] = "mean"
+
+    def __post_init__(self) -> None:
+        if self.name is None and self.at is not None:
+            raise OptionError(f"Mean(at={self.at!r}): name the variable, for example Mean('t', at=...).")
+
+    @classmethod
+    def defaults(cls, design: Design) -> tuple[Target, ...]:
+        found = tuple(cls(v.name) for v in some_variable("Mean", design) if v.kind == "discrete")
+        if not found:
+            first = design.variables[0].name
+            raise OptionError(
+                f"Mean needs a treatment with levels, but {', '.join(v.name for v in design.variables)} is continuous: "
+                f"type targets.Mean({first!r}, at=[...])."
+            )
+        return found
+
+    def observed(self, design: Design) -> bool:
+        return len(design.variables) > 1  # the others stay as they are
+
+    def values(self, design: Design) -> list[object]:
+        """The values the variable is set to."""
+        v = variable("Mean", self.name, design)
+        if self.at is None and v.kind != "discrete":
+            raise DataError(
+                f"Mean({v.name!r}) needs values, but {v.name!r} is continuous. Type Mean({v.name!r}, at=[...])."
+            )
+        at: Any = v.levels if self.at is None else self.at
+        several = isinstance(at, Sequence | np.ndarray | pd.Series | pd.Index) and not isinstance(at, str)
+        found = list(at) if several else [at]
+        if not found:
+            raise OptionError(f"Mean({v.name!r}, at={self.at!r}): give one value of {v.name}, or a list of them.")
+        return found
+
+    def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
+        return tuple(f"Mean {self.name}: {_shown(value)}" for value in self.values(design))
+
+    def scenarios(self, design: Design) -> tuple[Scenario, ...]:
+        return tuple({str(self.name): value} for value in self.values(design))
+
+    def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
+        return torch.stack([structure.family.mean(s, theta) for s in scenarios], -1)
 
 
 @dataclass(frozen=True)

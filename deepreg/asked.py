@@ -1,0 +1,42 @@
+"""The targets that are asked for without being named: those of cate(), of the summary and of get_margeff()."""
+
+import re
+
+from .design import Design
+from .structure import Structure
+from .targets import AME, ATE
+from .targets.average import some_variable
+
+
+def effects(design: Design) -> dict[str, ATE | AME]:
+    """The target of each column of cate(): a level against the base level, or a derivative."""
+    found: dict[str, ATE | AME] = {}
+    for v in design.variables:
+        if v.kind == "continuous":
+            found[v.name] = AME(v.name).bind(design)
+            continue
+        pairs = ATE(v.name).pairs(design)
+        found |= {f"{v.name}[{hi}]" if len(pairs) > 1 else v.name: ATE(v.name, hi, lo) for hi, lo in pairs}
+    return found
+
+
+def shown(design: Design, structure: Structure, integrable: bool) -> tuple[ATE | AME, ...]:
+    """The effects of a summary: ATE, and AME where the coefficient does not already say it and it can be had."""
+    found = [t for t in effects(design).values() if isinstance(t, ATE) or not is_coefficient(str(t.name), structure)]
+    return tuple(t for t in found if integrable or not t.observed(design))
+
+
+def margins(design: Design, dummy: bool) -> tuple[ATE | AME, ...]:
+    """The targets of get_margeff(): derivatives of numeric variables, changes of the others; see there for `dummy`."""
+    return tuple(
+        AME(v.name) if v.kind == "continuous" or (v.name in design.terms
+                                                  and not (dummy and v.levels == (0, 1))) else ATE(v.name)
+        for v in some_variable("get_margeff", design)
+    )  # fmt: skip
+
+
+def is_coefficient(name: str, structure: Structure) -> bool:
+    """Whether a variable's effect is its coefficient: an identity link, and no other term that holds it."""
+    word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+    holding = [term for term in structure.terms if word.search(term)]
+    return structure.family.identity and holding == [name]
