@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .api import structural
     from .curvature import EstimatedLaw, KnownLaw, Regressed
     from .networks import MLP, Replicated
+    from .report.etable import etable
     from .trainers import LBFGS, AdamW
 
     __version__: str
@@ -27,6 +28,7 @@ _OBJECTS = {
     "Replicated": "networks",
     "AdamW": "trainers",
     "LBFGS": "trainers",
+    "etable": "report.etable",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Replicated",
     "__version__",
     "datasets",
+    "etable",
     "families",
     "simulate",
     "structural",

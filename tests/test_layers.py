@@ -11,23 +11,24 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors"},
+    {"units", "errors", "files"},
     {"families", "design", "networks", "splits", "datasets", "hypotheses", "report.render"}
-    | {"basis", "evidence", "stacking"},
-    {"structure", "trainers", "report.table", "additive"},
-    {"coordinates"},
+    | {"basis", "evidence", "stacking", "report.style", "report.word"},
+    {"structure", "trainers", "report.table", "report.alignment", "additive"},
+    {"coordinates", "report.regression_table"},
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},
     {"influence", "summary"},
     {"results", "diagnostics"},
-    {"model"},
-    {"api"},
+    {"model", "report.column"},
+    {"api", "report.printing", "report.notes"},
+    {"report.etable"},
     {"simulate"},
 )
 SAME = dict.fromkeys(("columns", "formula", "recipe", "sample"), "design")  # one step of the pipeline, five nouns
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}}
+DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}, "docx": {"word.py"}}
 FILES = sorted(path for path in (ROOT / "deepreg").rglob("*.py") if path != ROOT / "deepreg" / "__init__.py")
 
 
