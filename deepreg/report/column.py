@@ -214,7 +214,7 @@ def _groups(model: Any) -> list[tuple[str, int]]:
 
 
 def _covariance_of_statsmodels(model: Any) -> str:
-    kind = getattr(model, "cov_type", "nonrobust")
+    kind = getattr(model, "cov_type", "")
     if kind != "cluster":
         return "classical" if kind == "nonrobust" else str(kind)
     ways = [f"{name} ({count:,})".strip() for name, count in _groups(model)]
@@ -222,9 +222,9 @@ def _covariance_of_statsmodels(model: Any) -> str:
 
 
 def _errors_of_statsmodels(model: Any) -> str:
-    kind = getattr(model, "cov_type", "nonrobust")
-    if kind == "nonrobust":
-        return CLASSICAL
+    kind = getattr(model, "cov_type", "")
+    if kind in ("", "nonrobust"):
+        return CLASSICAL if kind else "standard errors"
     if kind == "cluster":
         ways = _groups(model)
         return "standard errors " + (_clustered(*zip(*ways, strict=True)) if ways else "clustered")

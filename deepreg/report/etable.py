@@ -165,6 +165,8 @@ def _panels(
     models: Any, panels: Mapping[str, Sequence[Any]] | None
 ) -> tuple[dict[str, list[Any]], dict[str, list[Selector]] | None]:
     """Models by the title of their panel, and row names by the title of theirs; None where there are no such panels."""
+    if panels is not None and not isinstance(panels, Mapping):
+        raise OptionError(f"panels={panels!r}: give a mapping from titles to names of rows or to models.")
     given = {title: list(part) if isinstance(part, list | tuple) else [part] for title, part in (panels or {}).items()}
     if panels is not None and not all(given.values()):
         raise OptionError(f"panels={panels!r}: give a mapping from titles to names of rows or to models, none empty.")
@@ -185,6 +187,8 @@ def _panels(
 def _matching(option: str, given: Selector | Sequence[Selector], names: Sequence[str]) -> list[str]:
     """The names an option selects, in its order. Raises OptionError for a name or pattern that selects none."""
     found: list[str] = []
+    if not isinstance(given, str | re.Pattern | list | tuple):
+        raise OptionError(f"{option}={given!r}: give the name of a row, a compiled pattern, or a list of them.")
     for one in [given] if isinstance(given, str | re.Pattern) else given:
         if not isinstance(one, str | re.Pattern):
             raise OptionError(f"{option}={one!r}: give the name of a row or a compiled pattern, re.compile('...').")
@@ -221,6 +225,8 @@ def _sorted_into(panels: Mapping[str, Sequence[Selector]], names: Sequence[str])
 
 
 def _labels(labels: Mapping[str, str] | None, columns: Sequence[Column]) -> dict[str, str]:
+    if labels is not None and not isinstance(labels, Mapping):
+        raise OptionError(f"labels={labels!r}: give a mapping from names to what is printed for them.")
     given = dict(labels or {})
     known = list(dict.fromkeys(x for c in columns for x in (*c.names, c.outcome) if x))
     for name, label in given.items():
@@ -258,7 +264,7 @@ def _groups(
     groups: Any, columns: Mapping[str, Sequence[Column]], count: int, labels: Mapping[str, str]
 ) -> tuple[str, ...]:
     if groups is not None:
-        return _texts("groups", groups, count) if len(groups) else ()
+        return _texts("groups", groups, count if groups else None)
     outcomes = [{found[j].outcome for found in columns.values()} for j in range(count)]
     names = [next(iter(of)) if len(of) == 1 else "" for of in outcomes]
     return tuple(labels.get(name, name) for name in names) if any(names) else ()

@@ -319,16 +319,18 @@ def _latex(table: RegressionTable, siunitx: bool) -> dict[str, object]:
         printed = [words(line) for line in stacked] if len(stacked) > 1 else [cells(row)]
         return [_tex_line(name if i == 0 else "", line) for i, line in enumerate(printed)]
 
-    wide = min(names, LABEL) + sum(columns)
+    wide = min(names, LABEL) + sum(columns) + 2 * count * siunitx  # room that siunitx keeps for signs and brackets
     small = wide * LETTER + 2 * count * 6 > PAGE
     room = (PAGE - wide * LETTER * (0.85 if small else 1)) / (2 * count)  # on each side of a column
+    starred = bool(table.legend) and not siunitx
+    edge = r"\hspace{1em}" if starred else ""  # the last column's stars stand in it
     packages = ["array"] * (label != "l") + ["booktabs"] + ["siunitx"] * siunitx
     return {
         "table": table,
         "packages": packages,
-        "spec": Raw(f"@{{}}{label}{''.join(inside)}@{{}}"),
+        "spec": Raw(f"@{{}}{label}{''.join(inside)}@{{{edge}}}"),
         "size": Raw(r"\footnotesize" if small else ""),
-        "separation": Raw(f"{min(max(room - 2, 3), 14):.0f}pt"),
+        "separation": Raw(f"{min(max(room - 1, 3), 14):.0f}pt"),
         "heads": [_tex_line("", words(line)) for line in heads],
         "numbers": _tex_line("", words(table.numbers)) if table.numbers else "",
         "panels": [
