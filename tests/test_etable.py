@@ -494,7 +494,7 @@ LATEX = r"""
 % Requires: \usepackage{array,booktabs,threeparttable}
 \begin{table}[htbp]
 \centering
-\setlength{\tabcolsep}{14pt}
+\setlength{\tabcolsep}{13pt}
 \begin{threeparttable}
 \caption{A table}
 \label{tab:a_b}

@@ -29,7 +29,6 @@ from deepreg.report.table import check_label
 
 LABEL = 32  # characters of a row's name before it goes on in the next line
 GAP = 2  # between columns of text
-WORDS = 16  # characters of a fit statistic in words before it goes on in the next line of LaTeX
 PAGE, LETTER = 345, 4.6  # points of a line and of a letter in LaTeX's article class at 10pt
 WIDTHS = ((LABEL, HEAD), (22, 12), (16, 10))  # of names and of words in text, from generous to narrow
 
@@ -297,11 +296,12 @@ def _latex(table: RegressionTable, siunitx: bool) -> dict[str, object]:
     counted = [[row.cells[j] for row in table.rows if row.kind != "fit"] for j in range(count)]
     need = [widest(cells) for cells in counted]
     names = max((len(clean(row.label)) for row in table.rows), default=0)
-    heads = head_lines(table.heads)
-    columns = [
-        max([len(c if siunitx else c.strip("*-")) for c in cells] + [len(line[j]) for line in heads], default=0)
-        for j, cells in enumerate(counted)
-    ]
+    for width in (HEAD, 10):  # of words; narrow where the table is as wide as the page
+        heads = head_lines(table.heads, width)
+        wide = min(names, LABEL) + sum(_letters(table, j, heads, width, siunitx) for j in range(count))
+        small = wide * LETTER + 2 * count * 6 > PAGE
+        if not small:
+            break
     label = "l" if names <= LABEL else r">{\raggedright\arraybackslash}p{%.2f\linewidth}" % (0.3 if count > 2 else 0.45)
     inside = [siunitx_column(cells) for cells in counted] if siunitx else ["c"] * count
 
@@ -315,15 +315,13 @@ def _latex(table: RegressionTable, siunitx: bool) -> dict[str, object]:
 
     def lines(row: Row) -> list[Raw]:
         name = tex_squares(tex_name(row.label) if label != "l" else escape_tex(row.label))
-        stacked = word_lines(row.cells, WORDS) if row.kind == "fit" else []
+        stacked = word_lines(row.cells, width) if row.kind == "fit" else []
         printed = [words(line) for line in stacked] if len(stacked) > 1 else [cells(row)]
         return [_tex_line(name if i == 0 else "", line) for i, line in enumerate(printed)]
 
-    wide = min(names, LABEL) + sum(columns) + 2 * count * siunitx  # room that siunitx keeps for signs and brackets
-    small = wide * LETTER + 2 * count * 6 > PAGE
-    room = (PAGE - wide * LETTER * (0.85 if small else 1)) / (2 * count)  # on each side of a column
     starred = bool(table.legend) and not siunitx
     edge = r"\hspace{1em}" if starred else ""  # the last column's stars stand in it
+    room = (PAGE - 10 * starred - wide * LETTER * (0.85 if small else 1)) / (2 * count)  # on each side of a column
     packages = ["array"] * (label != "l") + ["booktabs"] + ["siunitx"] * siunitx
     return {
         "table": table,
@@ -340,6 +338,14 @@ def _latex(table: RegressionTable, siunitx: bool) -> dict[str, object]:
         "fit": [line for row in table.fit for line in lines(row)],
         "legend": Raw(", ".join(f"${{^{{{mark}}}\\,p<{level}}}$" for mark, level in table.legend)),
     }
+
+
+def _letters(table: RegressionTable, j: int, heads: Sequence[Sequence[str]], width: int, siunitx: bool) -> int:
+    """About how many letters wide a column is; only siunitx keeps room for signs, brackets and stars."""
+    numbers = [row.cells[j] for row in table.rows if row.kind != "fit"]
+    words = [line for row in table.rows if row.kind == "fit" for (line,) in word_lines([row.cells[j]], width)]
+    found = [*(c if siunitx else c.strip("*-") for c in numbers), *words, *(line[j] for line in heads), ""]
+    return max(map(len, found)) + 2 * siunitx
 
 
 def _tex_line(name: str, cells: Sequence[str]) -> Raw:
