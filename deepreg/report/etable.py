@@ -84,9 +84,24 @@ def etable(
     title : str
         The caption.
 
-    Raises OptionError for an option that is not known or does not fit, for an object that cannot be read, and for a
-    model in which two rows have one name. Warns where a style has fewer columns than there are models.
+    Returns
+    -------
+    RegressionTable
+        Print it, or write it with to_latex(), to_html() or to_docx().
 
+    Raises
+    ------
+    OptionError
+        For an option that is not known or does not fit, for an object that cannot be read, and for a model in which
+        two rows have one name.
+
+    Warns
+    -----
+    DeepregWarning
+        Where a style has fewer columns than there are models.
+
+    Examples
+    --------
     >>> import deepreg
     >>> data = deepreg.datasets.tutoring().head(300)
     >>> small = deepreg.structural("final_grade ~ tutoring", data=data).fit()
