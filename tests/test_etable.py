@@ -779,3 +779,9 @@ def test_the_page_shows_the_table_it_prints(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec("\n".join(blocks), names)
     assert shown[1] == str(names["table"])
+
+
+def test_rows_left_out_on_purpose_are_not_called_missing():
+    chosen = deepreg.structural("y ~ t", DATA, subset="x > 0").fit()
+    assert not [note for note in deepreg.etable(chosen).notes if "missing" in note]
+    assert deepreg.etable(chosen).fit[0].cells == (f"{(DATA.x > 0).sum()}",)
