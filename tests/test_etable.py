@@ -785,3 +785,9 @@ def test_rows_left_out_on_purpose_are_not_called_missing():
     chosen = deepreg.structural("y ~ t", DATA, subset="x > 0").fit()
     assert not [note for note in deepreg.etable(chosen).notes if "missing" in note]
     assert deepreg.etable(chosen).fit[0].cells == (f"{(DATA.x > 0).sum()}",)
+
+
+def test_what_all_models_remark_is_said_once_and_names_no_column(fitted):
+    notes = deepreg.etable([fitted, fitted]).notes
+    assert "n = 293 after dropping 7 rows with missing values." in notes
+    assert not any("olumn" in note for note in notes)
