@@ -8,7 +8,7 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constrain
 # One thread per process: results repeat, and parallel test workers do not compete for cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: demo test lint types docs interop coverage-study speed clean
+.PHONY: demo test lint types docs interop latex coverage-study speed clean
 
 demo: .venv/.demo-installed
 	$(PY) examples/tutoring.py
@@ -29,6 +29,13 @@ docs: .venv/.docs-installed
 interop: .venv/.test-installed
 	$(INSTALL) -e ".[interop]"
 	$(ONE_THREAD) $(PY) -m pytest -ra tests/test_interop.py
+
+# Compiles tables of every style. The engines are not installed by it; in Debian they are in texlive-latex-base,
+# texlive-latex-recommended, texlive-latex-extra, texlive-science and texlive-luatex.
+latex: .venv/.test-installed
+	@command -v pdflatex >/dev/null || { echo "make latex needs pdflatex; install TeX Live first." >&2; exit 1; }
+	@command -v lualatex >/dev/null || { echo "make latex needs lualatex; install TeX Live first." >&2; exit 1; }
+	$(ONE_THREAD) $(PY) -m pytest tests/test_latex.py
 
 # Hours, not minutes: the slow tests, then the Monte Carlo table of every design.
 coverage-study: .venv/.test-installed

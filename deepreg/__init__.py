@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .api import load, structural
     from .curvature import EstimatedLaw, KnownLaw, Regressed
     from .networks import MLP, Replicated
+    from .report.etable import etable
     from .trainers import LBFGS, AdamW
 
     __version__: str
@@ -29,6 +30,7 @@ _OBJECTS = {
     "Replicated": "networks",
     "AdamW": "trainers",
     "LBFGS": "trainers",
+    "etable": "report.etable",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "Replicated",
     "__version__",
     "datasets",
+    "etable",
     "families",
     "interop",
     "load",

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +17,7 @@ from torch import Tensor
 from .document import Plain, Reader, Writer
 from .errors import FileError, NotAvailable, OptionError
 from .families import Family
+from .files import replace_file
 from .portable import F, Fit, portable, schema
 from .shapes import check
 from .targets import Target
@@ -59,7 +58,7 @@ def save(
             f"The file would hold {len(text):,} characters beside its tensors, more than load() reads: there are "
             "categories or clusters with very many levels in text. Merge rare levels, or leave data=True out."
         )
-    _replace(place, save_tensors(writer.tensors, {"deepreg": text}))
+    replace_file(place, save_tensors(writer.tensors, {"deepreg": text}))
 
 
 def load(path: str | os.PathLike[str], whole: type[F], context: Mapping[str, object], family: Family | None) -> F:
@@ -170,22 +169,3 @@ def _digest(content: Plain, tensors: Mapping[str, Tensor]) -> str:
         found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
     return found.hexdigest()
-
-
-def _replace(place: Path, content: bytes) -> None:
-    """Write beside the place and move there, so that at no moment half a file has the name."""
-    part = place.with_name(f".{place.name}.{secrets.token_hex(8)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, place)
-    finally:
-        part.unlink(missing_ok=True)
-    with suppress(OSError):  # not every system lets a folder be opened
-        folder = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -232,7 +232,8 @@ class Results:
         if not self.design.variables:
             return ()
         shown = asked.shown(self.design, self.structure, self.scores.integrable)
-        return tuple(t for t in (shown, *(asked.margins(self.design, dummy) for dummy in (False, True))) if t)
+        every = tuple(asked.effects(self.design).values())
+        return tuple(t for t in (shown, every, *(asked.margins(self.design, dummy) for dummy in (False, True))) if t)
 
     def get_margeff(self, at: str = "overall", dummy: bool = False) -> Estimates:
         """Average marginal effects over the rows, in statsmodels' sense: variance given the features in hand.

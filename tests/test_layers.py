@@ -11,11 +11,11 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors", "version"},
+    {"units", "errors", "version", "files"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
-    | {"wald", "basis", "evidence", "stacking", "document", "tables"},
-    {"structure", "trainers", "report.table", "report.tidy", "additive", "curve", "plots"},
-    {"coordinates", "goodness", "specification", "prediction", "covariance"},
+    | {"wald", "basis", "evidence", "stacking", "document", "tables", "report.style", "report.word"},
+    {"structure", "trainers", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
+    {"coordinates", "goodness", "specification", "prediction", "covariance", "report.regression_table"},
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},
@@ -25,14 +25,17 @@ LAYERS = (
     {"shapes"},
     {"persist"},
     {"results", "diagnostics"},
-    {"model", "interop"},
-    {"api"},
+    {"model", "interop", "report.column"},
+    {"api", "report.printing", "report.notes"},
+    {"report.etable"},
     {"simulate"},
 )
 STEP = ("columns", "expression", "formula", "readers", "recipe", "sample", "variables")  # one step of the pipeline
 SAME = dict.fromkeys(STEP, "design")
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-DOORS = {"formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}, "matplotlib": {"plots.py"}}
+DOORS = {
+    "formulaic": {"formula.py", "recipe.py"}, "jinja2": {"render.py"}, "matplotlib": {"plots.py"}, "docx": {"word.py"},
+}  # fmt: skip
 FILES = sorted(path for path in (ROOT / "deepreg").rglob("*.py") if path != ROOT / "deepreg" / "__init__.py")
 
 

@@ -276,7 +276,8 @@ def test_html_shows_hostile_text_as_it_is(hostile, summary):
         ("[T.b]", "{[}T.b]"),
         ("*x", "{*}x"),
         ("a\n\nb", "a b"),
-        ("λ--β", "λ-{}-β"),
+        ("a--b", "a-{}-b"),
+        ("λς ΑΩ", r"\ensuremath{\lambda}\ensuremath{\varsigma} \ensuremath{A}\ensuremath{\Omega}"),
     ],
 )
 def test_latex_escapes_everything_everywhere(text, escaped, summary):

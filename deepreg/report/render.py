@@ -193,13 +193,22 @@ TEX = {
     "*": "{*}",  # and \\* is a command of its own
     "--": "-{}-",  # no dashes made of hyphens
 } | {mark: "\\" + mark for mark in "&%$#_{}"}
+GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi o pi rho varsigma sigma tau upsilon "
+GREEK += "phi chi psi omega"
+CAPITALS = "A B Gamma Delta E Z H Theta I K Lambda M N Xi O Pi P  Sigma T Upsilon Phi X Psi Omega"  # no capital ς
+TEX |= {
+    chr(start + i): rf"\ensuremath{{{name if len(name) == 1 else chr(92) + name}}}"  # so that every engine has it
+    for start, names in ((0x3B1, GREEK), (0x391, CAPITALS))
+    for i, name in enumerate(names.split(" "))
+    if name
+}
 TEX_SPECIAL = re.compile("--|[" + re.escape("".join(mark for mark in TEX if len(mark) == 1)) + "]")
 NUMBER = re.compile(r"(-?)([\d,]*\.?\d+|inf)(?:e([+-]\d+))?")
 MARKDOWN_SPECIAL = re.compile(r"[\\`*|<&~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(")
 
 
 def escape_tex(value: object) -> str:
-    """Every special character of LaTeX as itself; letters of any alphabet are left to the engine."""
+    """Every special character of LaTeX as itself; letters that are neither Latin nor Greek are left to the engine."""
     return value if isinstance(value, Raw) else TEX_SPECIAL.sub(lambda found: TEX[found[0]], clean(value))
 
 

@@ -175,8 +175,7 @@ class Table:
         The first line names the packages it needs. `caption` defaults to the title. Raises OptionError on a label that
         LaTeX cannot hold.
         """
-        if label is not None and not all(c.isalnum() or c in " :.-_+/" for c in label):
-            raise OptionError(f"label={label!r} breaks \\label: use letters, digits and : . - _ + / only.")
+        check_label(label)
         values = {
             "table": self,
             "caption": self.title if caption is None else caption,
@@ -209,6 +208,12 @@ class Table:
 
     def _repr_latex_(self) -> str:
         return self.as_latex()
+
+
+def check_label(label: str | None) -> None:
+    """Raise OptionError on a label that LaTeX cannot hold."""
+    if label is not None and not all(c.isalnum() or c in " :.-_+/" for c in label):
+        raise OptionError(f"label={label!r} breaks \\label: use letters, digits and : . - _ + / only.")
 
 
 def _cells(column: "pd.Series[Any]") -> list[Cell]:
