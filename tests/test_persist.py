@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 import deepreg
-from deepreg import KnownLaw, persist, targets
+from deepreg import KnownLaw, persist, portable, targets
 from deepreg.errors import FileError, NotAvailable, OptionError
 from deepreg.families import Linear
 from deepreg.results import Results
@@ -457,14 +457,20 @@ def test_no_other_class_is_made(sound: bytes, tmp_path: Path) -> None:
         path.write_bytes(closed(document, tensors))
         with pytest.raises((FileError, OptionError)):
             deepreg.load(path)
+    for name in ("EstimatedLaw", "Model", "Popen", "object", "", None, ["Results"]):
+        with pytest.raises(FileError, match="nothing that a result is made of"):
+            portable.schema(Results, None, {}).named(name)
 
 
 def test_no_network_is_larger_than_its_weights(tmp_path: Path) -> None:
     made("networks").save(tmp_path / "fit")
-    for change in ({"hidden": [10**9, 10**9]}, {"hidden": [20]}, {"hidden": [20, -20]}, {"activation": "eval"}):
+    for change, why in (
+        ({"hidden": [10**6, 10**6]}, "shape of weights"), ({"hidden": [20]}, "shape of weights"),
+        ({"hidden": [20, -20]}, "whole numbers above 0"), ({"activation": "eval"}, "allowed are silu"),
+    ):  # fmt: skip
         document, tensors = opened((tmp_path / "fit").read_bytes())
         records(document, "MLP")[0].update(change)
-        refused(closed(document, tensors), tmp_path / "bad", "no sound result")
+        refused(closed(document, tensors), tmp_path / "bad", why)
 
 
 @pytest.mark.parametrize("name", ["controls and two-way clusters", "networks", "constant"])
