@@ -19,6 +19,7 @@ from .estimates import Estimates, Sampling, WaldTest
 from .influence import Scores
 from .kept import Kept
 from .law import FittedLaw
+from .portable import Asked
 from .report.summary import Summary
 from .splits import Splits
 from .structure import Structure
@@ -241,12 +242,13 @@ class Results:
         *,
         data: bool = False,
         overwrite: bool = False,
-        targets: Iterable[str | Target | type[Target]] = (),
+        targets: Asked | Iterable[Asked] = (),
     ) -> None:
         """Write the result to one file that `deepreg.load` reads, safetensors with a JSON document in its header.
 
         The file holds theta(x), the estimates that go by a name, and what rebuilds the design on other data; no row,
-        and so the size does not grow with the data. `targets` are further ones to keep the estimates of. With
+        and so the size does not grow with the data. `targets` are further ones to keep the estimates of; those in a
+        tuple are estimated together. With
         data=True the rows go in too, and what is loaded does all that this result does. Writing is atomic, and an
         existing file is replaced only with overwrite=True.
 

@@ -208,10 +208,11 @@ def test_a_fresh_process_reads_the_same_digits(tmp_path: Path) -> None:
 
 def test_what_needs_the_rows_says_so(tmp_path: Path) -> None:
     result = made("controls and two-way clusters")
-    result.save(tmp_path / "fit", targets=[targets.ATE("t", hi=3, lo=1)])
+    result.save(tmp_path / "fit", targets=[targets.ATE("t", hi=3, lo=1), ("ame", "coefficient")])
     loaded = deepreg.load(tmp_path / "fit")
     further = targets.ATE("t", hi=3, lo=1)
     identical(loaded.estimate(further).frame(), result.estimate(further).frame())
+    identical(loaded.estimate("ame", "coefficient").cov, result.estimate("ame", "coefficient").cov)
     np.testing.assert_allclose(loaded.estimate(targets.Coefficient("d")).frame(), result.estimate("ate").frame())
     asks: list[Callable[[], Any]] = [
         loaded.theta, loaded.cate, loaded.predict, lambda: loaded.vcov("HC0"), lambda: loaded.ate().by([0] * N),
@@ -225,6 +226,8 @@ def test_what_needs_the_rows_says_so(tmp_path: Path) -> None:
         loaded.ate("both")
     with pytest.raises(NotAvailable, match="without its rows"):
         loaded.save(tmp_path / "other", data=True)
+    with pytest.raises(OptionError, match="'atee' is not known"):
+        result.save(tmp_path / "other", targets="atee")
     with pytest.raises(deepreg.DataError, match="continuous"):
         result.save(tmp_path / "other", targets=[targets.ATE("t")])
 
