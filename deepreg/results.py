@@ -248,9 +248,8 @@ class Results:
 
         The file holds theta(x), the estimates that go by a name, and what rebuilds the design on other data; no row,
         and so the size does not grow with the data. `targets` are further ones to keep the estimates of; those in a
-        tuple are estimated together. With
-        data=True the rows go in too, and what is loaded does all that this result does. Writing is atomic, and an
-        existing file is replaced only with overwrite=True.
+        tuple are estimated together. With data=True the rows go in too, and what is loaded does all that this result
+        does. Writing is atomic, and an existing file is replaced only with overwrite=True.
 
         Raises OptionError for a place that cannot be written to, NotAvailable where the result holds code of yours: a
         network, or a term beyond arithmetic. Of functions that the formula borrows, and of a family of yours, the name
