@@ -43,7 +43,8 @@ class Kept:
         kept = dict.fromkeys(name for one in self.answers if one.sample == sample for name in one.estimates.names)
         raise NotAvailable(
             f"{', '.join(names)} of the {sample} sample, estimated together, need the rows of the fit, which were not "
-            f"saved. Kept are {', '.join(kept)}. {AGAIN[:-1]}, or with these targets: save(..., targets=[...])."
+            f"saved. Kept are {', '.join(kept)}. {AGAIN[:-1]}, or with these targets: "
+            "save(..., targets=[...]), in a tuple where they belong together."
         )
 
     def under(self, kind: str) -> "Kept":

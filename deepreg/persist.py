@@ -18,7 +18,7 @@ from .document import Plain, Reader, Writer
 from .errors import FileError, NotAvailable, OptionError
 from .families import Family
 from .files import replace_file
-from .portable import F, Fit, portable, schema
+from .portable import Asked, F, Fit, portable, schema
 from .shapes import check
 from .targets import Target
 from .version import version
@@ -33,7 +33,7 @@ def save(
     path: str | os.PathLike[str],
     data: bool,
     overwrite: bool,
-    targets: Iterable[str | Target | type[Target]],
+    targets: Asked | Iterable[Asked],
 ) -> None:
     """Write a result to one file; see `Results.save`."""
     place = Path(path)
@@ -41,7 +41,8 @@ def save(
         raise OptionError(f"{str(place)!r} exists. Type overwrite=True to replace it, or choose another name.")
     if not place.parent.is_dir():
         raise OptionError(f"The folder {str(place.parent)!r} of {place.name!r} does not exist. Make it first.")
-    whole = portable(result, data, tuple(targets))
+    asked = (targets,) if isinstance(targets, str | Target | type) else tuple(targets)
+    whole = portable(result, data, asked)
     writer = Writer(schema(type(result), None, {}))
     content: Plain = {
         "versions": {"deepreg": version(), **{name: metadata.version(name) for name in PACKAGES}},

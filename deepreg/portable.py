@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -57,6 +57,8 @@ class Fit(Protocol):
 
 
 F = TypeVar("F", bound=Fit)
+One: TypeAlias = str | Target | type[Target]
+Asked: TypeAlias = One | tuple[One, ...]  # one target, or several to be estimated together
 
 
 class Borrowed(NamedTuple):
@@ -103,7 +105,7 @@ def schema(whole: type, family: Family | None, context: Mapping[str, object]) ->
     return Schema((whole, *_RECORDS, *_registered()), kinds, {Network: (StackedMLP, Partitioned)}, _HOLES)
 
 
-def portable(result: F, data: bool, more: tuple[str | Target | type[Target], ...]) -> F:
+def portable(result: F, data: bool, more: tuple[Asked, ...]) -> F:
     """The result as it goes into a file; NotAvailable where something in it is code."""
     _refuse_modules(result)
     try:
@@ -144,7 +146,7 @@ def portable(result: F, data: bool, more: tuple[str | Target | type[Target], ...
     )
 
 
-def _answers(result: Fit, sampling: Sampling, more: Iterable[Any]) -> tuple[Answer, ...]:
+def _answers(result: Fit, sampling: Sampling, more: Iterable[Asked]) -> tuple[Answer, ...]:
     """What a result is asked for by name, and the further targets, for both samples where they can be had."""
     asked: dict[tuple[Target, ...], bool] = {}  # whether it has to be had
     for name in targets.names():
@@ -155,7 +157,7 @@ def _answers(result: Fit, sampling: Sampling, more: Iterable[Any]) -> tuple[Answ
     for together in result.usual():
         asked.setdefault(_bound(together, result.design), False)
     for one in more:
-        chosen = targets.resolve(one, result.design)
+        chosen = _bound(one if isinstance(one, tuple) else (one,), result.design)
         if odd := [target for target in chosen if type(target) not in _registered()]:
             raise NotAvailable(f"targets=[{odd[0]!r}]: a file holds no code, so the target has to be one of deepreg's.")
         asked[chosen] = True
@@ -173,7 +175,7 @@ def _answers(result: Fit, sampling: Sampling, more: Iterable[Any]) -> tuple[Answ
     return tuple(answers)
 
 
-def _bound(together: Iterable[Target], design: Design) -> tuple[Target, ...]:
+def _bound(together: Iterable[One], design: Design) -> tuple[Target, ...]:
     return tuple(bound for target in together for bound in targets.resolve(target, design))
 
 

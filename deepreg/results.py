@@ -19,6 +19,7 @@ from .figures import Figures
 from .influence import Scores
 from .kept import Kept
 from .law import FittedLaw, Overlap
+from .portable import Asked
 from .prediction import Prediction, with_errors
 from .report.summary import Summary
 from .sampling import Sampling
@@ -365,14 +366,14 @@ class Results:
         *,
         data: bool = False,
         overwrite: bool = False,
-        targets: Iterable[str | Target | type[Target]] = (),
+        targets: Asked | Iterable[Asked] = (),
     ) -> None:
         """Write the result to one file that `deepreg.load` reads, safetensors with a JSON document in its header.
 
         The file holds theta(x), the estimates that go by a name, and what rebuilds the design on other data; no row,
-        and so the size does not grow with the data. `targets` are further ones to keep the estimates of. With
-        data=True the rows go in too, and what is loaded does all that this result does. Writing is atomic, and an
-        existing file is replaced only with overwrite=True.
+        and so the size does not grow with the data. `targets` are further ones to keep the estimates of; those in a
+        tuple are estimated together. With data=True the rows go in too, and what is loaded does all that this result
+        does. Writing is atomic, and an existing file is replaced only with overwrite=True.
 
         Raises OptionError for a place that cannot be written to, NotAvailable where the result holds code of yours: a
         network, or a term beyond arithmetic. Of functions that the formula borrows, and of a family of yours, the name

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 import deepreg
-from deepreg import KnownLaw, persist, targets
+from deepreg import KnownLaw, persist, portable, targets
 from deepreg.errors import FileError, NotAvailable, OptionError
 from deepreg.families import Linear
 from deepreg.results import Results
@@ -208,10 +208,11 @@ def test_a_fresh_process_reads_the_same_digits(tmp_path: Path) -> None:
 
 def test_what_needs_the_rows_says_so(tmp_path: Path) -> None:
     result = made("controls and two-way clusters")
-    result.save(tmp_path / "fit", targets=[targets.ATE("t", hi=3, lo=1)])
+    result.save(tmp_path / "fit", targets=[targets.ATE("t", hi=3, lo=1), ("ame", "coefficient")])
     loaded = deepreg.load(tmp_path / "fit")
     further = targets.ATE("t", hi=3, lo=1)
     identical(loaded.estimate(further).frame(), result.estimate(further).frame())
+    identical(loaded.estimate("ame", "coefficient").cov, result.estimate("ame", "coefficient").cov)
     np.testing.assert_allclose(loaded.estimate(targets.Coefficient("d")).frame(), result.estimate("ate").frame())
     asks: list[Callable[[], Any]] = [
         loaded.theta, loaded.cate, loaded.predict, lambda: loaded.vcov("HC0"), lambda: loaded.ate().by([0] * N),
@@ -225,6 +226,8 @@ def test_what_needs_the_rows_says_so(tmp_path: Path) -> None:
         loaded.ate("both")
     with pytest.raises(NotAvailable, match="without its rows"):
         loaded.save(tmp_path / "other", data=True)
+    with pytest.raises(OptionError, match="'atee' is not known"):
+        result.save(tmp_path / "other", targets="atee")
     with pytest.raises(deepreg.DataError, match="continuous"):
         result.save(tmp_path / "other", targets=[targets.ATE("t")])
 
@@ -457,14 +460,20 @@ def test_no_other_class_is_made(sound: bytes, tmp_path: Path) -> None:
         path.write_bytes(closed(document, tensors))
         with pytest.raises((FileError, OptionError)):
             deepreg.load(path)
+    for name in ("EstimatedLaw", "Model", "Popen", "object", "", None, ["Results"]):
+        with pytest.raises(FileError, match="nothing that a result is made of"):
+            portable.schema(Results, None, {}).named(name)
 
 
 def test_no_network_is_larger_than_its_weights(tmp_path: Path) -> None:
     made("networks").save(tmp_path / "fit")
-    for change in ({"hidden": [10**9, 10**9]}, {"hidden": [20]}, {"hidden": [20, -20]}, {"activation": "eval"}):
+    for change, why in (
+        ({"hidden": [10**6, 10**6]}, "shape of weights"), ({"hidden": [20]}, "shape of weights"),
+        ({"hidden": [20, -20]}, "whole numbers above 0"), ({"activation": "eval"}, "allowed are silu"),
+    ):  # fmt: skip
         document, tensors = opened((tmp_path / "fit").read_bytes())
         records(document, "MLP")[0].update(change)
-        refused(closed(document, tensors), tmp_path / "bad", "no sound result")
+        refused(closed(document, tensors), tmp_path / "bad", why)
 
 
 @pytest.mark.parametrize("name", ["controls and two-way clusters", "networks", "constant"])
