@@ -26,6 +26,7 @@ def structural(
     missing: str = "drop",
     assignment: KnownLaw | None = None,
     vcov: str | dict[str, str] | None = None,
+    context: Mapping[str, object] | None = None,
 ) -> Model:
     """A regression whose coefficients are functions of features: `outcome ~ structural terms | features | controls`.
 
@@ -54,6 +55,8 @@ def structural(
         The known law of a randomised treatment.
     vcov : str or {"CRV1": "column"} or {"CRV1": "a+b"}, optional
         "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise.
+    context : mapping, optional
+        Functions and constants that the formula may use by name; by default those where structural() is called.
 
     Returns
     -------
@@ -89,9 +92,14 @@ def structural(
         if cluster is not None:
             raise OptionError("cluster= and vcov={'CRV1': ...} both name clusters; give one of them.")
         cluster, vcov = covariance.named(vcov), "cluster"
-    frame = inspect.currentframe()
-    caller = frame.f_back if frame is not None else None
-    context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
+    if context is None:
+        frame = inspect.currentframe()
+        caller = frame.f_back if frame is not None else None
+        context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
+    elif not isinstance(context, Mapping) or not all(isinstance(name, str) for name in context):
+        raise OptionError(
+            f"context={context!r}: give a mapping from names to functions and constants, e.g. {{'f': f}}."
+        )
     design = build(
         formula,
         data,

@@ -205,7 +205,7 @@ def test_fit_statistics_are_the_models_own(ols, logit, fitted):
     assert frame.loc["R²"].iloc[0] == ols.rsquared
     assert frame.loc["Pseudo R²"].iloc[1] == logit.prsquared
     shown = {row.label: row.cells for row in table.fit}
-    assert shown["R²"] == (decimals(ols.rsquared, 3), "", "")
+    assert shown["R²"] == (decimals(ols.rsquared, 3), "", decimals(fitted.rsquared, 3))
     assert shown["Family"] == ("linear", "logit", "linear")
     assert shown["Covariance"] == ("HC1", "classical", "clustered: school (30)")
     assert shown["Folds"] == ("", "", "2")

@@ -29,6 +29,7 @@ LAYERS = (
     {"api", "report.printing", "report.notes"},
     {"report.etable"},
     {"simulate"},
+    {"cli"},
 )
 STEP = ("columns", "expression", "formula", "readers", "recipe", "sample", "variables")  # one step of the pipeline
 SAME = dict.fromkeys(STEP, "design")
