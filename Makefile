@@ -8,7 +8,7 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constrain
 # One thread per process: results repeat, and parallel test workers do not compete for cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: demo test lint types docs interop latex coverage-study speed clean
+.PHONY: demo test lint types docs interop latex browser coverage-study speed clean
 
 demo: .venv/.demo-installed
 	$(PY) examples/tutoring.py
@@ -24,6 +24,11 @@ types: .venv/.test-installed
 
 docs: .venv/.docs-installed
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+# Opens the report page in headless chromium, which is not installed by it (Debian: chromium).
+browser: .venv/.test-installed
+	@command -v chromium >/dev/null || { echo "make browser needs chromium; install it first." >&2; exit 1; }
+	$(ONE_THREAD) $(PY) -m pytest tests/test_page.py
 
 # Results in the tables and tests of stargazer, maketables and marginaleffects, which bring many packages with them.
 interop: .venv/.test-installed

@@ -64,7 +64,9 @@ def fit(
     rng: Seed = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     printed: Printed = Format.text,
-    out: Annotated[Path | None, typer.Option(help="Write the summary: .txt, .md, .html, .tex or .csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a report (.html), or the summary (.txt, .md, .tex, .csv).")
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="Write a table for a paper: .tex, .html, .docx ...")] = None,
     save: Annotated[Path | None, typer.Option(help="Save the fit, for show and compare.")] = None,
     overwrite: Overwrite = False,
@@ -96,7 +98,10 @@ def fit(
         if estimate:
             typer.echo("\n" + written(result.estimate(*estimate).table(), printed))
         if out is not None and as_wanted is not None:
-            put(out, written(summary, ENDINGS[as_wanted]))
+            if as_wanted == ".html":
+                result.report(out, overwrite=overwrite)
+            else:
+                put(out, written(summary, ENDINGS[as_wanted]))
         if table is not None and as_table is not None:
             from deepreg.report.etable import etable
 

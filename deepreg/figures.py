@@ -125,6 +125,7 @@ class Figures:
         effect : a column of `cate()`; can be left out where there is one.
         """
         self._varying("effect", "no coefficient varies with a feature")
+        self._rows("effect")
         average, column = self._average(effect)
         design = self.result.design
         known = list(dict.fromkeys(
@@ -150,6 +151,7 @@ class Figures:
         treatment : a structural variable; can be left out where there is one.
         grid : values; by default 25 from the 5th to the 95th percentile, or all levels. `targets.Mean` has the numbers.
         """
+        self._rows("dose")
         design = self.result.design
         v = self._variable("dose", treatment)
         observed, smooth, at = design.frame[v.name], is_smooth(design.frame[v.name]), grid
@@ -185,10 +187,9 @@ class Figures:
         with dotted lines where probabilities are trimmed. A continuous one: sd(t | x) over sd(t).
         """
         self._varying("overlap", "constant coefficients need no law of the treatment")
+        self._rows("overlap")
         found, design = self.result.overlap, self.result.design
         if found is None:
-            if len(design.frame) < design.n:
-                raise NotAvailable(f"overlap() needs the rows of the fit, which were not saved. {AGAIN}")
             raise NotAvailable("overlap() needs the law of the treatment, which hessian='regressed' does without.")
         v = self._variable("overlap", treatment)
         weight = _weight(design)
@@ -224,6 +225,10 @@ class Figures:
     def _varying(self, plot: str, why: str) -> None:
         if self.result.facts.constant:
             raise NotAvailable(f"{plot}() needs a fit with features behind a bar: {why}.")
+
+    def _rows(self, plot: str) -> None:
+        if len(self.result.design.frame) < self.result.design.n:
+            raise NotAvailable(f"{plot}() needs the rows of the fit, which were not saved. {AGAIN}")
 
     def _variable(self, plot: str, name: str | None) -> Variable:
         found = some_variable(plot, self.result.design)

@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from . import asked, covariance, persist
+from . import asked, covariance, page, persist
 from .comparison import Comparison, compare
 from .curvature import Lambda
 from .design import Design
@@ -269,8 +270,7 @@ class Results:
         """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters.
 
         {"CRV1": "g"} and {"CRV1": "g+h"} name the cluster columns: those given to structural(), others of the formula,
-        or columns of `data`, the data of the fit. Folds stay as they were drawn; where whole clusters were not kept in
-        one fold, a note says so.
+        or columns of `data`, the data of the fit. Folds stay as they were drawn; a note says where they cut clusters.
         """
         if isinstance(kind, str):
             chosen = covariance.known(kind, self.design)
@@ -353,6 +353,16 @@ class Results:
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
         return summarise(self.facts, self.design, self.averages, self.effects, self.sampling, alpha)
+
+    def report(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, templates: str | os.PathLike[str] | None = None
+    ) -> Path:
+        """Write one HTML page with the tables, plots, a reading of the diagnostics and the call; returns its path.
+
+        The page fetches nothing and runs nothing, so it can be mailed or printed. `templates` is a folder with a
+        `report.html.j2` of your own. Needs matplotlib. Raises OptionError for a place that cannot be written to.
+        """
+        return page.write(self, path, overwrite, None if templates is None else Path(templates))
 
     @property
     def plot(self) -> Figures:

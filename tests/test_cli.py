@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import deepreg
 from deepreg.cli import app
+from deepreg.page import page
 
 FAST = ["--folds", "2", "--members", "1", "--learner", "smooth", "--rng", "0"]
 FORMULA = "y ~ treatment | x0 + x1"
@@ -60,7 +61,8 @@ def test_files_hold_what_is_printed(folder, result):
     for ending, form in ((".txt", "text"), (".md", "markdown"), (".html", "html"), (".tex", "latex"), (".csv", "csv")):
         place, table = folder / f"out{ending}", folder / f"table{ending}"
         run("fit", folder / "data.csv", FORMULA, *FAST, "--out", place, "--table", table)
-        assert place.read_text("utf-8").rstrip("\n") == getattr(result.summary(), f"as_{form}")().rstrip("\n")
+        shown = page(result) if ending == ".html" else getattr(result.summary(), f"as_{form}")()
+        assert place.read_text("utf-8").rstrip("\n") == shown.rstrip("\n")
         assert table.read_text("utf-8").rstrip("\n") == getattr(deepreg.etable([result]), f"as_{form}")().rstrip("\n")
     run("fit", folder / "data.csv", FORMULA, *FAST, "--table", folder / "table.docx")
     assert (folder / "table.docx").read_bytes()[:2] == b"PK"

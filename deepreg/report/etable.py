@@ -108,7 +108,7 @@ def etable(
     >>> large = deepreg.structural("final_grade ~ tutoring + prior_grade", data=data).fit()
     >>> table = deepreg.etable([small, large], keep="tutoring", style="plain")
     >>> table.to_frame().shape
-    (3, 2)
+    (4, 2)
     """
     chosen = style_of(style)
     levels = thresholds(stars, chosen)
