@@ -137,7 +137,7 @@ class Estimates:
 
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table as a Summary, for as_text(), as_latex(), as_html() and the like."""
-        return Summary("Estimates", (), (self.table(alpha),))
+        return Summary("Estimates", (), (replace(self.table(alpha), title=""),))
 
     def __str__(self) -> str:
         return self.table().as_text()
