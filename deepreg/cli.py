@@ -44,7 +44,7 @@ TABLES = (".tex", ".html", ".docx", ".md", ".csv", ".txt")
 
 Printed = Annotated[Format, typer.Option("--format", help="How the table is printed.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
-Seed = Annotated[int | None, typer.Option(help="Seed: the same number gives the same digits.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed: the same number gives the same digits.")]
 
 
 @app.command()
@@ -56,7 +56,9 @@ def fit(
     cluster: Annotated[list[str] | None, typer.Option(help="A column of clusters; twice for two ways.")] = None,
     subset: Annotated[str | None, typer.Option(help='Rows to use, for example "age >= 18".')] = None,
     missing: Annotated[str, typer.Option(help="drop rows with missing values, or raise.")] = "drop",
-    estimate: Annotated[list[str] | None, typer.Option(help="Print ate, att, atu, ame or coefficient too.")] = None,
+    estimate: Annotated[
+        list[str] | None, typer.Option(help="Print ate, att, atu, ame, mean or coefficient too.")
+    ] = None,
     folds: Annotated[int, typer.Option(help="Parts of the sample for cross-fitting.")] = 5,
     members: Annotated[int | None, typer.Option(help="Networks averaged in each fold.")] = None,
     repeats: Annotated[int, typer.Option(help="Independent cross-fits.")] = 1,
@@ -85,14 +87,22 @@ def fit(
         as_table = None if table is None else of_ending(table, TABLES, "--table", overwrite)
         if save is not None:
             free(save, "--save", overwrite)
+        places = [place.resolve() for place in (out, table, save) if place is not None]
+        if len(set(places)) < len(places):
+            raise OptionError("--out, --table and --save name one file twice. Give each a file of its own.")
         from deepreg.api import structural
+        from deepreg.targets import resolve
 
         model = structural(
             formula, data, family, weights=weights, cluster=cluster or None, subset=subset, missing=missing, context={}
         )
+        for name in estimate or ():
+            resolve(name, model.design)  # what cannot be estimated is said before a long fit, not after it
         result = model.fit(
             folds=folds, members=members, repeats=repeats, learners=learner or None, rng=rng, device=device
         )
+        if save is not None:  # first, so that no later step can lose the fit
+            result.save(save, overwrite=overwrite)
         summary = result.summary()
         typer.echo(written(summary, printed))
         if estimate:
@@ -106,8 +116,6 @@ def fit(
             from deepreg.report.etable import etable
 
             put_table(table, etable([result]), as_table)
-        if save is not None:
-            result.save(save, overwrite=overwrite)
 
 
 @app.command()

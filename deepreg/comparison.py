@@ -44,7 +44,10 @@ class Comparison:
     def table(self) -> Table:
         """The frame with its formats, and the joint test as a note."""
         test = self.test
-        note = "The two fits are the same." if test is None else f"{test}."
+        same = bool((self.difference.std_error == 0).all())
+        note = (
+            f"{test}." if test else "The two fits are the same." if same else "No difference has an error to test by."
+        )
         return Table.from_frame(self.frame(), title="Comparison with another fit", notes=(note,))
 
     def __str__(self) -> str:
@@ -56,14 +59,14 @@ class Comparison:
         return self.table().as_html()
 
 
-def compare(ours: Estimates, other: Any, names: Mapping[str, str] | None = None) -> Comparison:
+def compare(ours: Estimates, other: Any, names: Mapping[str, str] | None, outcome: pd.Series) -> Comparison:
     """Compare average coefficients with the coefficients of a statsmodels fit to the same rows.
 
     `names` maps our names to those of the other fit; by default what has the same name in both is compared, but for
     the intercept, which depends on where the regressors have their origin. The other fit is a statsmodels result of a
     linear, discrete or generalised linear model; its influence function is -n H^{-1} s_i with its own scores s_i and
-    Hessian H. Raises OptionError for another object or for names that are not there, DataError where the rows are not
-    the same.
+    Hessian H. Raises OptionError for another object or for names that are not there, DataError where the rows or the
+    outcome are not the same.
     """
     if ours.psi is None or ours.rows is None:
         raise NotAvailable(f"compare() needs the rows of the fit, which were not saved. {AGAIN}")
@@ -86,6 +89,9 @@ def compare(ours: Estimates, other: Any, names: Mapping[str, str] | None = None)
             f"{len(ours.rows.intersection(found.index))} in both by their index. Fit both to the same rows, for "
             "example to data without missing values, with an index that names each row once."
         )
+    endog = pd.Series(np.asarray(other.model.endog, np.float64), found.index)[ours.rows]
+    if not np.allclose(endog, outcome[ours.rows], rtol=1e-9, atol=0):
+        raise DataError(f"The other fit has another outcome, {other.model.endog_names}. Fit both to the same one.")
     theirs = np.array([float(other.params[name]) for name in chosen.values()])
     moved = found.loc[ours.rows, list(chosen.values())].to_numpy(np.float64)  # (n, q), of sum 0
     weight = mine.sampling.weight.cpu() / mine.sampling.weight.sum().cpu()
@@ -116,6 +122,11 @@ def influence(other: Any) -> pd.DataFrame:
         raise OptionError(
             f"compare() needs the scores of the other fit, which {type(model).__name__} does not give; use ols, wls, "
             "logit, probit, poisson or glm."
+        )
+    if (np.abs(score.sum(0)) > 1e-4 * np.abs(score).sum(0)).any():
+        raise OptionError(
+            "compare() needs the maximum of a likelihood, but the scores of the other fit do not sum to 0: it is "
+            "penalised or constrained, or has not converged. Fit it without."
         )
     labels = model.data.row_labels
     labels = pd.RangeIndex(len(score)) if labels is None else pd.Index(labels)

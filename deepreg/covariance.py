@@ -15,6 +15,9 @@ from .sample import codes
 KINDS = {"robust": "HC1", "HC1": "HC1", "HC0": "HC0", "cluster": "cluster", "CRV1": "cluster"}
 
 
+FOLDS = "Folds were not drawn by"
+
+
 def known(kind: object, design: Design) -> str:
     """The covariance meant by a name.
 
@@ -47,6 +50,27 @@ def named(vcov: Mapping[str, str]) -> list[str]:
     return [name.strip() for name in next(iter(vcov.values())).split("+")]
 
 
+def spelled(cov_type: str, groups: object) -> dict[str, str]:
+    """statsmodels' cov_type and groups as vcov() takes them. Raises OptionError unless they name columns."""
+    names = [groups] if isinstance(groups, str) else groups
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise OptionError(f"groups= is a {type(groups).__name__}; give the name of a column, or two names.")
+    if KINDS.get(cov_type) != "cluster":
+        raise OptionError(f"groups={groups!r} needs cov_type='cluster', not {cov_type!r}.")
+    return {"CRV1": "+".join(names)}
+
+
+def noted(notes: tuple[str, ...], design: Design, kind: str) -> tuple[str, ...]:
+    """The notes of a fit with features, and one where its folds were not drawn by the clusters of its covariance."""
+    kept = tuple(note for note in notes if not note.startswith(FOLDS))
+    if kind != "cluster" or not (design.features or design.controls):
+        return kept
+    first = design.cluster_names[0]
+    if (first,) == design.recipe.cluster[:1]:
+        return kept
+    return (*kept, f"{FOLDS} {first!r}; fit with cluster={first!r} to keep each cluster in one.")
+
+
 def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
     """The design with other clusters: columns of `data`, the data of the fit, or of the rows the design keeps.
 
@@ -63,6 +87,11 @@ def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
             raise DataError(
                 f"data= has {len(door.index(table))} rows, but the fit was made from {len(design.index)}; give the "
                 "same data, in the same order."
+            )
+        if not door.index(table).equals(design.index):
+            raise DataError(
+                "data= has another index than the data of the fit, so its rows may be in another order; give the same "
+                "data, in the same order."
             )
         frame = door.pick(table, names, "vcov=").iloc[design.rows]
     else:

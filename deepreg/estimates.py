@@ -1,6 +1,5 @@
 """Estimates: everything that follows from influence values by linear algebra."""
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from . import hypotheses, multiple
 from .curve import indicators, is_smooth, matched, project, smooth
+from .equivalence import equivalence
 from .errors import AGAIN, DeepregWarning, NotAvailable, OptionError
 from .report.summary import Summary
 from .report.table import Table
@@ -114,9 +114,7 @@ class Estimates:
     def frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """The table: coef, std err, z, P>|z| and the interval, one row per name."""
         low, high = self.interval(alpha).T
-        chance = {"P>|z|": self.pvalues} if self.adjusted is None else {
-            f"P>|z| {self.adjusted}": self.adjust(self.adjusted)
-        }  # fmt: skip
+        chance = {"P>|z|": self.pvalues} if self.adjusted is None else {f"P>|z| {self.adjusted}": self.chances()}
         columns = {
             "coef": self.value, "std err": self.std_error, "z": self.zvalues, **chance,
             f"[{alpha / 2:g}": low, f"{1 - alpha / 2:g}]": high,
@@ -124,8 +122,8 @@ class Estimates:
         return pd.DataFrame(columns, index=list(self.names))
 
     def tidy(self, style: str = "statsmodels", alpha: float = 0.05) -> pd.DataFrame:
-        """One row for each estimate, under the column names of "statsmodels", "broom" (R) or "pyfixest"."""
-        return tidy(replace(self, adjusted=None).frame(alpha), style, alpha)
+        """The rows of frame() under the column names of "statsmodels", "broom" (R) or "pyfixest"."""
+        return tidy(self.frame(alpha), style, alpha)
 
     def table(self, alpha: float = 0.05) -> Table:
         """The table with its formats; a note names null values other than 0."""
@@ -174,6 +172,17 @@ class Estimates:
             raise OptionError(f"{none} has no p-value to adjust; select() the other estimates.")
         return multiple.adjust(self.zvalues, self._correlation(), method, draws, rng)
 
+    def chances(self) -> np.ndarray:
+        """The p-values of the table: adjusted where the table says so, for the tests that have one; (q,)."""
+        if self.adjusted is None:
+            return self.pvalues
+        found, there = self.pvalues.copy(), np.isfinite(self.pvalues)
+        if there.any():
+            found[there] = self.select([n for n, has in zip(self.names, there, strict=True) if has]).adjust(
+                self.adjusted
+            )
+        return found
+
     def pairwise(self, adjust: str | None = "holm") -> "Estimates":
         """Differences of all pairs of estimates, the later minus the earlier, their p-values adjusted (see adjust).
 
@@ -194,25 +203,7 @@ class Estimates:
         Schuirmann (1987). The p-value is the larger of the two; at 5% it rejects where the 90% interval is within the
         bounds. Raises OptionError unless low < high, both finite.
         """
-        for value in (low, high):
-            if not isinstance(value, int | float | np.number) or not math.isfinite(value):
-                raise OptionError(f"equivalence({low!r}, {high!r}): give two finite numbers, low < high.")
-        if not low < high:
-            raise OptionError(f"equivalence({low!r}, {high!r}): the first has to be the lower one.")
-        below = stats.norm.sf((self.value - low) / self.std_error)
-        above = stats.norm.cdf((self.value - high) / self.std_error)
-        inner = self.interval(0.1)
-        frame = pd.DataFrame(
-            {
-                "coef": self.value, "std err": self.std_error, "[0.05": inner[:, 0], "0.95]": inner[:, 1],
-                "P low": below, "P high": above, "P outside": np.maximum(below, above),
-            },
-            index=list(self.names),
-        )  # fmt: skip
-        formats = dict.fromkeys(frame.columns[4:], "pvalue")
-        note = f"p-values of: {low:g} or less; {high:g} or more; either. The last is the test of equivalence."
-        title = f"Equivalence to a value in ({low:g}, {high:g})"
-        return Table.from_frame(frame, title=title, formats=formats, notes=(note,))
+        return equivalence(self.value, self.std_error, self.interval(0.1), self.names, low, high)
 
     def t_test(self, constraint: object) -> "Estimates":
         """Each hypothesis on its own, e.g. t_test("a = 2, b/a = 1"): value, error, z and p; by the delta method.
@@ -261,7 +252,14 @@ class Estimates:
             gap = psi - self.moments.value.to(psi)[:, None, :]
             psi = value.to(psi)[:, None, :] + gap @ turn.to(psi).mT
         return replace(
-            self, names=names, psi=psi, known=self.moments.turned(turn, value), plug_in=None, null=None, groupable=False
+            self,
+            names=names,
+            psi=psi,
+            known=self.moments.turned(turn, value),
+            plug_in=None,
+            null=None,
+            groupable=False,
+            adjusted=None,
         )
 
     def linear(self, matrix: np.ndarray, null: np.ndarray, names: Sequence[str]) -> "Estimates":
@@ -275,7 +273,9 @@ class Estimates:
             )
         known = self.moments.turned(turn[None], self.moments.value @ turn.T)
         psi = None if self.psi is None else self.psi @ turn.to(self.psi).T
-        return replace(self, names=tuple(names), psi=psi, known=known, plug_in=None, null=np.atleast_1d(null))
+        return replace(
+            self, names=tuple(names), psi=psi, known=known, plug_in=None, null=np.atleast_1d(null), adjusted=None
+        )
 
     def select(self, names: Sequence[str]) -> "Estimates":
         """The estimates of those names, in that order."""
@@ -286,7 +286,7 @@ class Estimates:
         plug = None if self.plug_in is None else self.plug_in[pick]
         known = Moments(self.moments.value[:, pick], self.moments.covariance[:, pick][:, :, pick])
         psi = None if self.psi is None else self.psi[..., pick]
-        return replace(self, names=tuple(names), psi=psi, known=known, plug_in=plug, null=None)
+        return replace(self, names=tuple(names), psi=psi, known=known, plug_in=plug, null=None, adjusted=None)
 
     def wald(self, label: str = "") -> WaldTest:
         """The joint test that every value is its null, 0 unless given."""
@@ -311,7 +311,8 @@ class Estimates:
                 [torch.unique(c, return_inverse=True)[1] for c in cluster.unbind(1)], 1
             ) if cluster.shape[1] else cluster  # fmt: skip
             sampling = replace(self.sampling, weight=weight, cluster=compact)
-            part = replace(self, psi=self.psi[:, rows], sampling=sampling, known=None, plug_in=None).frame()
+            some = replace(self, psi=self.psi[:, rows], sampling=sampling, known=None, plug_in=None, adjusted=None)
+            part = some.frame()
             parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))
         return pd.concat(parts).swaplevel().rename_axis(["group", "estimate"])
 
@@ -325,6 +326,10 @@ class Estimates:
         if self.psi is None:
             raise NotAvailable(f"{method}() needs the rows of the fit, which were not saved. {AGAIN}")
         return matched(given, self.rows, self.psi.shape[1], argument)
+
+    def _clusters(self) -> Tensor:
+        """The clusters that the covariance uses; (n, 0|1|2)."""
+        return self.sampling.cluster if self.sampling.kind == "cluster" else self.sampling.cluster[:, :0]
 
     def project(self, columns: np.ndarray, names: Sequence[str]) -> "Estimates":
         """Coefficients of each estimate's influence values on columns (n, k) that are known before the outcome.
@@ -345,7 +350,7 @@ class Estimates:
         psi = project(self.psi, self.sampling.weight, matrix, names)
         return replace(
             self, names=tuple(f"{one}: {name}" for one in self.names for name in names), psi=psi.flatten(2),
-            sampling=replace(self.sampling, parameters=len(names)), known=None, plug_in=None, null=None,
+            sampling=replace(self.sampling, parameters=len(names)), known=None, plug_in=None, null=None, adjusted=None,
             groupable=False,
         )  # fmt: skip
 
@@ -365,7 +370,7 @@ class Estimates:
         Raises OptionError as `by`, and DataError where a level has a single row or cluster.
         """
         labels = self._labels(values, "curve", "values")
-        sides = smooth(labels, knots, points) if is_smooth(labels) else indicators(labels, self.sampling.cluster)
+        sides = smooth(labels, knots, points) if is_smooth(labels) else indicators(labels, self._clusters())
         names = [str(j) for j in range(sides.columns.shape[1])]
         _enough(self.sampling, len(names))
         parts = {}

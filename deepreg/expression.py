@@ -12,6 +12,9 @@ LONGEST = 10_000  # characters of one term
 DEEPEST = 50  # brackets and operators inside each other
 POWER = 64  # largest exponent written as a number
 
+MOST = 1000  # of columns, knots or degrees that a term may ask for
+REFUSED = ("dtype", "hash_func", "key", "out")  # arguments that take functions or write elsewhere
+
 FUNCTIONS = frozenset(("abs", "bool", "float", "int", "len", "max", "min", "round", "sum"))
 METHODS = frozenset(("abs", "astype", "between", "clip", "fillna", "isin", "round"))
 MEMBERS: Mapping[str, frozenset[str]] = {
@@ -56,13 +59,22 @@ def check(text: str, aliases: Mapping[str, str], columns: Collection[str], calle
             raise FormulaError(f"The term {text[:80]!r} has more than {DEEPEST} brackets inside each other.")
         if reason := _refusal(node, aliases, columns, called):
             raise FormulaError(f"The term {text[:80]!r} {reason}, which a file may not.")
-        waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node) if child is not _member(node))
+        judged = (_member(node), _function(node, aliases, columns))
+        waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node) if child not in judged)
 
 
 def _member(node: ast.AST) -> ast.AST | None:
     """The `np` of np.log, which is judged with it."""
     inside = node.value if isinstance(node, ast.Attribute) else None
     return inside if isinstance(inside, ast.Name) and inside.id in MEMBERS else None
+
+
+def _function(node: ast.AST, aliases: Mapping[str, str], columns: Collection[str]) -> ast.AST | None:
+    """The function that a call names, which is allowed there and nowhere else: never as a value to be passed on."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        name = aliases.get(node.func.id, node.func.id)
+        return node.func if name in FUNCTIONS and name not in columns else None
+    return None
 
 
 def _refusal(
@@ -73,7 +85,7 @@ def _refusal(
         return f"holds a {type(node).__name__}"
     if isinstance(node, ast.Name):
         name = aliases.get(node.id, node.id)
-        known = name in columns or (name not in MEMBERS and (name in called or name in FUNCTIONS))
+        known = name in columns or (name not in MEMBERS and name not in FUNCTIONS and name in called)
         return None if known else f"uses the name {name!r}"
     if isinstance(node, ast.Attribute):
         inside = _member(node)
@@ -82,9 +94,14 @@ def _refusal(
         return None if node.attr in allowed else f"reaches for {node.attr!r}"
     if isinstance(node, ast.Call):
         named = isinstance(node.func, ast.Name) and aliases.get(node.func.id, node.func.id) not in columns
-        return None if named or isinstance(node.func, ast.Attribute) else "calls what is no function by name"
+        if not named and not isinstance(node.func, ast.Attribute):
+            return "calls what is no function by name"
+        given = [*node.args, *(one.value for one in node.keywords)] if named else []
+        large = any(isinstance(one, ast.Constant) and isinstance(one.value, int) and one.value > MOST for one in given)
+        return f"asks a function for more than {MOST:,} of something" if large else None
     if isinstance(node, ast.keyword):
-        return None if node.arg is not None and not node.arg.startswith("_") else f"passes {node.arg!r}"
+        fine = node.arg is not None and not node.arg.startswith("_") and node.arg not in REFUSED
+        return None if fine else f"passes {node.arg!r}"
     if isinstance(node, ast.Constant):
         return _constant(node.value)
     if isinstance(node, ast.BinOp):
@@ -92,7 +109,12 @@ def _refusal(
             return f"uses {type(node.op).__name__}"
         if any(isinstance(side, ast.Constant) and isinstance(side.value, str) for side in (node.left, node.right)):
             return "computes with text"
-        return _power(node.right) if isinstance(node.op, ast.Pow) else None
+        if any(isinstance(side, ast.List | ast.Tuple | ast.Dict) for side in (node.left, node.right)):
+            return "computes with a list"
+        if isinstance(node.op, ast.Pow):
+            based = any(isinstance(one, ast.Name) for one in ast.walk(node.left))  # of numbers alone it can be endless
+            return _power(node.right) if based else "raises a number to a power"
+        return None
     return None
 
 

@@ -32,14 +32,15 @@ class Kept:
     everywhere: Tensor | None  # (P,) where theta is constant
 
     def answer(self, targets: Sequence[Target], names: tuple[str, ...], sample: str, sampling: Sampling) -> Estimates:
-        """The estimates that were kept for just these targets, or some coefficients out of all."""
+        """The estimates that were kept for these targets, together or among others."""
         check_sample(sample)
         known = {(one.targets, one.sample): one.estimates for one in self.answers}
         if (tuple(targets), sample) in known:
             return known[tuple(targets), sample]
-        every = known.get(((Coefficient(),), sample))
-        if every is not None and all(type(target) is Coefficient for target in targets):
-            return every.select(names)
+        for one in self.answers:
+            every = one.targets == (Coefficient(),) and all(type(target) is Coefficient for target in targets)
+            if one.sample == sample and (every or set(targets) <= set(one.targets)):
+                return one.estimates.select(names)
         kept = dict.fromkeys(name for one in self.answers if one.sample == sample for name in one.estimates.names)
         raise NotAvailable(
             f"{', '.join(names)} of the {sample} sample, estimated together, need the rows of the fit, which were not "

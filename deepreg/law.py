@@ -83,7 +83,7 @@ class Overlap(NamedTuple):
     """How much each row could have had another treatment, by the law that did not see it; means over repeats."""
 
     probability: Tensor | None  # (n, C) of each class before trimming; None without discrete variables
-    scale: Tensor | None  # (n, V) sd(t | x) over sd(t) of each continuous variable; None without any
+    scale: Tensor | None  # (n, V) sd(t | x, class) over sd(t) of each continuous variable, least class; None without
     floor: Tensor  # (C,) what probabilities are raised to
     trimmed: int  # rows
 
@@ -230,7 +230,7 @@ class FittedLaw:
         if self.continuous:
             each = self.location_scale(x, splits)[1].mean(0)  # (n, C, V)
             sd = torch.tensor([float(self.design.frame[name].std()) for name in self.continuous]).to(each)
-            scale = each[torch.arange(len(each), device=each.device), self.cells.code.to(each.device)] / sd
+            scale = each.amin(1) / sd
         if self.classifier is None:
             return Overlap(None, scale, self.floor, 0)
         raw = self.probability(x, splits, trim=False)  # (R or 1, n, C)

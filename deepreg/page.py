@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from . import asked, plots
-from .errors import NotAvailable, OptionError
+from .errors import DataError, NotAvailable, OptionError
 from .estimates import Estimates
 from .figures import Figures, Fitted
-from .files import replace_file
+from .files import replace_file, vacant
 from .reading import readings
 from .report.render import render
 from .report.summary import Summary
@@ -56,11 +56,7 @@ class Section(NamedTuple):
 
 def write(result: Reported, path: str | os.PathLike[str], overwrite: bool, templates: str | Path | None) -> Path:
     """Write the page of a result; see `Results.report`."""
-    place = Path(path)
-    if place.exists() and not overwrite:
-        raise OptionError(f"{str(place)!r} exists. Type overwrite=True to replace it, or choose another name.")
-    if not place.parent.is_dir():
-        raise OptionError(f"The folder {str(place.parent)!r} of {place.name!r} does not exist. Make it first.")
+    place = vacant(path, overwrite)
     plots.axes()  # raises where matplotlib is missing, before anything is drawn
     return replace_file(place, page(result, templates).encode())
 
@@ -82,8 +78,8 @@ def headline(result: Reported) -> Iterator[str]:
     for name, value, (low, high) in zip(shown.names, shown.value, shown.interval(), strict=True):
         if result.effects is None and name == "Intercept" and len(shown.names) > 1:
             continue
-        ends = f"95% interval {number(low, 'interval')} to {number(high, 'interval')}"
-        yield f"{name}: {number(value, 'estimate')} ({ends})"
+        ends = f" (95% interval {number(low, 'interval')} to {number(high, 'interval')})" if low == low else ""
+        yield f"{name}: {number(value, 'estimate')}{ends}"
 
 
 # ---- pictures
@@ -133,7 +129,7 @@ def _section(title: str, text: str, wanted: "Mapping[str, Callable[[], Axes]]") 
     for name, draw in wanted.items():
         try:
             pictures.append(Picture(name, _png(draw())))
-        except NotAvailable as error:
+        except (NotAvailable, DataError, OptionError) as error:  # such as a level with a single row
             missing[str(error)] = None
     return Section(title, text, tuple(pictures), tuple(missing))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from .document import Plain, Reader, Writer
 from .errors import FileError, NotAvailable, OptionError
 from .families import Family
-from .files import replace_file
+from .files import replace_file, vacant
 from .portable import Asked, F, Fit, portable, schema
 from .shapes import check
 from .targets import Target
@@ -36,11 +36,7 @@ def save(
     targets: Asked | Iterable[Asked],
 ) -> None:
     """Write a result to one file; see `Results.save`."""
-    place = Path(path)
-    if place.exists() and not overwrite:
-        raise OptionError(f"{str(place)!r} exists. Type overwrite=True to replace it, or choose another name.")
-    if not place.parent.is_dir():
-        raise OptionError(f"The folder {str(place.parent)!r} of {place.name!r} does not exist. Make it first.")
+    place = vacant(path, overwrite)
     asked = (targets,) if isinstance(targets, str | Target | type) else tuple(targets)
     whole = portable(result, data, asked)
     writer = Writer(schema(type(result), None, {}))
@@ -144,13 +140,13 @@ def _document(name: str, raw: bytes) -> dict[str, Plain]:
     try:
         header = json.loads(raw[8 : 8 + length], parse_constant=_refuse)
         document = json.loads(header["__metadata__"]["deepreg"], parse_constant=_refuse)
-        known = document["format"], document["version"], document["content"]["versions"]["deepreg"]
+        known = document["format"], document["version"], str(document["content"]["versions"]["deepreg"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(name, f"its header cannot be read ({type(error).__name__})") from error
     if known[0] != FORMAT or known[1] != VERSION:
         raise FileError(
-            f"{name!r} is in format {known[1]!r} of {known[0]!r}, written by deepreg {known[2]}; this is deepreg "
-            f"{version()}, which reads format {VERSION}. Install deepreg-structural {known[2]} or newer."
+            f"{name!r} is in format {known[1]!r:.20} of {known[0]!r:.40}, written by deepreg {known[2]:.20}; this is "
+            f"deepreg {version()}, which reads format {VERSION}. Install deepreg-structural {known[2]:.20} or newer."
         )
     return dict(document)
 

@@ -163,9 +163,10 @@ class Recipe:
 
     def check(self) -> None:
         """Raise FormulaError unless a file may hold the formula, for its terms are evaluated on other data."""
-        for part in (self.outcome, self.regressors, self.features, self.controls):
-            if part is not None:
-                check_stored(part.spec.formula, self.columns, {*TRANSFORMS, *self.context})
+        parts = {"outcome": self.outcome, "regressors": self.regressors, "features": self.features}
+        for name, part in (parts | {"controls": self.controls}).items():
+            if part is not None:  # only its own columns will be there; another name would be looked up in Python
+                check_stored(part.spec.formula, self.used[name], {*TRANSFORMS, *self.context})
 
     def conform(
         self, data: Mapping[str, pd.Series] | pd.DataFrame, parts: Iterable[str]

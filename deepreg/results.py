@@ -264,7 +264,8 @@ class Results:
         Differences have errors from both fits' influence functions, and are tested together. `names` maps coefficients
         of this fit to those of the other where they are called differently.
         """
-        return compare(self.averages, other, names)
+        y = pd.Series(self.design.units.y.cpu().numpy(), self.design.index[self.design.rows])
+        return compare(self.averages, other, names, y)
 
     def vcov(self, kind: str | Mapping[str, str], data: object = None) -> "Results":
         """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters.
@@ -272,24 +273,20 @@ class Results:
         {"CRV1": "g"} and {"CRV1": "g+h"} name the cluster columns: those given to structural(), others of the formula,
         or columns of `data`, the data of the fit. Folds stay as they were drawn; a note says where they cut clusters.
         """
-        if isinstance(kind, str):
-            chosen = covariance.known(kind, self.design)
-            return replace(self, scores=self.scores.under(chosen), sampling=replace(self.sampling, kind=chosen))
-        design = covariance.clustered(self.design, covariance.named(kind), data)
-        facts, first = self.facts, design.cluster_names[0]
-        if self.splits is not None and first not in self.design.cluster_names[:1]:
-            note = f"Folds were not drawn by {first!r}; fit with cluster={first!r} to keep each cluster in one."
-            facts = replace(facts, notes=(*facts.notes, note))
-        sampling = replace(self.sampling, kind=covariance.known("cluster", design), cluster=design.cluster)
-        return replace(self, design=design, sampling=sampling, facts=facts)
+        design = (
+            self.design if isinstance(kind, str) else covariance.clustered(self.design, covariance.named(kind), data)
+        )
+        chosen = covariance.known(kind if isinstance(kind, str) else "cluster", design)
+        scores = self.scores.under(chosen) if isinstance(kind, str) else self.scores
+        sampling = replace(self.sampling, kind=chosen, cluster=design.cluster)
+        facts = replace(self.facts, notes=covariance.noted(self.facts.notes, design, chosen))
+        return replace(self, design=design, scores=scores, sampling=sampling, facts=facts)
 
-    def get_robustcov_results(self, cov_type: str = "HC1", groups: str | Sequence[str] | None = None) -> "Results":
+    def get_robustcov_results(
+        self, cov_type: str = "HC1", groups: str | Sequence[str] | None = None, data: object = None
+    ) -> "Results":
         """vcov() as statsmodels spells it: cov_type "HC0", "HC1" or "cluster"; `groups` is one column name, or two."""
-        if groups is None:
-            return self.vcov(cov_type)
-        if covariance.KINDS.get(cov_type) != "cluster":
-            raise OptionError(f"groups={groups!r} needs cov_type='cluster', not {cov_type!r}.")
-        return self.vcov({"CRV1": groups if isinstance(groups, str) else "+".join(groups)})
+        return self.vcov(cov_type if groups is None else covariance.spelled(cov_type, groups), data)
 
     # per row --------------------------------------------------------------------------------------------------------
     def theta(self, new: object = None) -> pd.DataFrame:
@@ -326,7 +323,7 @@ class Results:
         return self._rows(design, mean[:, None].numpy(), [self.design.outcome]).iloc[:, 0]
 
     def get_prediction(self, new: object = None) -> Prediction:
-        """Predictions of the mean, with errors and intervals where coefficients are constant; rows as in predict()."""
+        """Predictions of the mean, with errors and intervals where coefficients are constant; rows used."""
         design, values = self._at(new)
         labels = design.index[design.rows]
         if not self.scores.constant:

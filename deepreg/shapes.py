@@ -22,6 +22,8 @@ from .theta import Networks, Theta, Uncentred
 def check(result: Fit) -> None:
     """Raise FileError where the shapes of a result contradict each other."""
     design, structure = result.design, result.structure
+    if isinstance(structure.family, Multinomial):  # it serves the law of a treatment alone
+        raise FileError("its family is none of an outcome")
     _design(design)
     _equal("terms", structure.terms, design.terms)
     size, inputs = _size(structure, None), len(design.features) + len(design.controls)

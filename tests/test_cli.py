@@ -99,6 +99,8 @@ def test_simulate_writes_data_and_says_the_truth(folder):
         (["fit", "data.csv", "y ~ treatment", "--table", "no/a.tex"], "--table no/a.tex: there is no folder no"),
         (["fit", "data.csv", "y ~ treatment", "--save", "data.csv"], "--save data.csv exists. Add --overwrite"),
         (["fit", "data.csv", "y ~ typer"], "uses 'typer', but the data have no such column"),
+        (["fit", "data.csv", "y ~ x0 | x1", "--estimate", "ate"], "x0"),
+        (["fit", "data.csv", "y ~ treatment", "--out", "a.txt", "--table", "./a.txt"], "name one file twice"),
         (["show", "data.csv"], "'data.csv' is no result of deepreg"),
         (["show", "none.deepreg"], "'none.deepreg' cannot be read"),
         (["compare", "none.deepreg"], "'none.deepreg' cannot be read"),

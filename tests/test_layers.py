@@ -11,11 +11,11 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors", "version", "files"},
+    {"units", "errors", "version"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
-    | {"wald", "basis", "evidence", "stacking", "document", "tables", "report.style", "report.word"},
+    | {"files", "wald", "basis", "evidence", "stacking", "document", "tables", "report.style", "report.word"},
     {"structure", "trainers", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
-    {"coordinates", "goodness", "specification", "prediction", "covariance", "report.regression_table"},
+    {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},

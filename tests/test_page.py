@@ -109,6 +109,8 @@ def test_fits_of_every_kind_have_a_page(data, tmp_path):
     assert "<h2>Mean outcome along the treatment</h2>" in page(dose)
     regressed = deepreg.structural("y ~ x1 | x0", data).fit(**FAST | {"folds": 3}, hessian="regressed")
     assert "needs the law of the treatment" in page(regressed)
+    rare = data.assign(c=np.where(np.arange(300) == 7, "one", "rest"))
+    assert "The level &#39;one&#39; has a single row" in page(deepreg.structural("y ~ x1 | x0 + c", rare).fit(**FAST))
     dose.save(tmp_path / "a.deepreg")
     bare = page(deepreg.load(tmp_path / "a.deepreg"))
     assert "not saved" in bare and dose.summary().as_html() in bare

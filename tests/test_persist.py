@@ -398,6 +398,9 @@ HOSTILE = [
     "9**9**9**9", "x**(10**9)", "1 << 10**9", "'a' * 10**9", "10**400", "b'a'", "x if x else x", "1j * x", "x @ x",
     """bs(x, df="] or __import__('os').system('touch pwned') or x['")""",
     """C(k, levels=["] or __import__('os').system('touch pwned') or x["])""", "C(k, levels=['\\\\'])",
+    "max((x, x), key=abs)", "max(x, x, key=len)", "abs", "round(abs)", "np.add(x, 1, out=x)", "C(x, levels=abs)",
+    "x + len([1] * 10**9)", "x + len((x,) * 10**9)", "x + 0*((((7**64)**64)**64)**64)", "x * 2**60",
+    "bs(x, df=3000000)", "poly(x, degree=100000)", "poly(x, 100000)", "np.array(x, dtype=x)",
     "(" * 300 + "x" + ")" * 300, "-" * 5000 + "x", "x + " * 3000 + "x", "x" * 20_000, "", "x +", "x\ny", "\x00",
 ]  # fmt: skip
 
@@ -411,6 +414,46 @@ def test_no_term_of_a_file_runs_code(expr: str, sound: bytes, tmp_path: Path, mo
     with pytest.raises(FileError, match="no sound result"):
         deepreg.load(tmp_path / "fit").predict(frame(5))
     assert [one.name for one in tmp_path.iterdir()] == ["fit"]
+
+
+@pytest.mark.parametrize("name", ["exec", "print", "k"])
+def test_a_name_is_a_column_of_its_own_part_and_nothing_else(name: str, sound: bytes, tmp_path: Path) -> None:
+    """A column that is listed and not used would be looked up among Python's own names when rows are predicted."""
+    document, tensors = opened(sound)
+    stored = records(document, "Stored")[0]
+    columns = stored["columns"]["dict"]
+    columns.append([name, next(value for key, value in columns if key == "x")])
+    code = f"max(('from os import system\\n@system\\n@lambda c: c.__name__\\nclass id: 0',), key={name})"
+    for expr in (code, f"max(x, {name})", name):
+        for part in ("features", "regressors"):
+            parts = dict(map(tuple, stored["parts"]["dict"]))
+            spec = dict(map(tuple, parts[part]["fields"]["spec"]["value"]["dict"]))
+            spec["terms"][0] = [[expr, "python"]]
+        refused(closed(document, tensors), tmp_path / "fit")
+
+
+def test_the_family_of_a_result_is_not_that_of_a_treatment(sound: bytes, tmp_path: Path) -> None:
+    document, tensors = opened(sound)
+    records(document, "Structure")[0]["family"] = {"record": "Multinomial", "fields": {"classes": 10**12}}
+    refused(closed(document, tensors), tmp_path / "fit")
+
+
+def test_one_of_several_effects_is_had_from_those_kept(tmp_path: Path) -> None:
+    data = frame(N).assign(a=np.where(np.arange(N) % 3 == 0, "u", "v"), b=np.arange(N) % 2)
+    fit = deepreg.structural("y ~ b + C(a) | x", data).fit(folds=2, learners="smooth", rng=0, progress=False)
+    wanted = targets.Mean("b", at=[1, 0])
+    fit.save(tmp_path / "fit", targets=[wanted])
+    loaded = deepreg.load(tmp_path / "fit")
+    for ask in (lambda r: r.average_effect("b"), lambda r: r.estimate(targets.ATE("b")), lambda r: r.estimate(wanted)):
+        np.testing.assert_allclose(ask(loaded).frame(), ask(fit).frame(), rtol=1e-12)
+    with pytest.raises(deepreg.OptionError, match="two values that print as 1"):
+        fit.estimate(targets.Mean("b", at=(1, 1.0)))
+    for odd in (np.zeros((2, 2)), [[1]]):
+        with pytest.raises(deepreg.OptionError, match="give one value of b, or a list"):
+            fit.estimate(targets.Mean("b", at=odd))
+    for path in (None, 5):
+        with pytest.raises(deepreg.OptionError, match="takes the path of a file"):
+            deepreg.load(path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("how", ["literal", "lookup", "unknown"])

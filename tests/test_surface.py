@@ -1,14 +1,19 @@
 """What statsmodels' results are asked for: the same numbers where theta is constant, honest ones where it varies."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
+import torch
 
 import deepreg
-from deepreg.comparison import influence
+from deepreg.comparison import Comparison, influence
 from deepreg.errors import DataError, NotAvailable, OptionError
+from deepreg.estimates import Estimates
+from deepreg.sampling import Moments, Sampling
 
 RNG = np.random.default_rng(0)
 N = 300
@@ -97,9 +102,11 @@ def test_glance_and_tidy(varying):
     np.testing.assert_array_equal(broom[["conf.low", "conf.high"]], varying.conf_int(0.1))
     assert list(varying.tidy("pyfixest")) == ["Estimate", "Std. Error", "t value", "Pr(>|t|)", "2.5%", "97.5%"]
     pd.testing.assert_frame_equal(varying.tidy(), varying.averages.frame())
-    assert varying.ate is not None and list(varying.averages.pairwise().tidy("broom")["p.value"]) == pytest.approx(
-        list(varying.averages.pairwise().pvalues)
-    )  # the table's p-values are adjusted, those of tidy are not
+    pairs = varying.estimate("coefficient", deepreg.targets.AME("t")).pairwise()
+    np.testing.assert_allclose(pairs.tidy("broom")["p.value"], pairs.adjust("holm"))
+    plain = pairs.select(pairs.names[:1])  # one test of three is no family of one
+    assert plain.adjusted is None and list(plain.frame())[3] == "P>|z|"
+    assert pairs.map(lambda v: v[:1], ["a"]).adjusted is None and pairs.t_test([1.0, 0, 0]).adjusted is None
     with pytest.raises(OptionError, match="style='r' is not known; allowed are 'statsmodels', 'broom', 'pyfixest'"):
         varying.tidy("r")
 
@@ -183,6 +190,11 @@ def test_fits_that_cannot_be_compared(varying):
     for other in (None, DATA, sm.OLS(DATA.y.to_numpy(), DATA[["t"]].to_numpy()).fit()):
         with pytest.raises(OptionError, match=r"compare\(\) takes a statsmodels result"):
             varying.compare(other)
+    shrunk = smf.logit("b ~ t", DATA).fit_regularized(alpha=20.0, disp=0)
+    with pytest.raises(OptionError, match="scores of the other fit do not sum to 0"):
+        deepreg.structural("b ~ t", DATA, "logit").fit().compare(shrunk)
+    with pytest.raises(DataError, match="another outcome, k"):
+        varying.compare(smf.ols("k ~ t", DATA).fit())
     with pytest.raises(OptionError, match="needs the scores of the other fit, which QuantReg does not give"):
         varying.compare(smf.quantreg("y ~ t", DATA).fit())
 
@@ -210,6 +222,23 @@ def test_folds_that_were_drawn_by_something_else_are_named(varying):
     text = str(varying.vcov({"CRV1": "g"}, DATA).summary())
     assert "Folds were not drawn by 'g'" in text and "clustered: g (30)" in text
     assert "Folds were not drawn" not in str(varying.summary())
+    drawn = deepreg.structural("y ~ t | x", DATA, cluster="g").fit(folds=2, learners="smooth", rng=0, progress=False)
+    away = drawn.vcov({"CRV1": "h"}, DATA)
+    assert "Folds were not drawn by 'h'" in str(away.summary())
+    for back in (away.vcov({"CRV1": "g"}, DATA), away.vcov("robust")):
+        assert "Folds were not drawn" not in str(back.summary())
+
+
+def test_a_difference_without_an_error_does_not_say_that_fits_are_the_same():
+    moments = Moments(torch.tensor([[1.0, 2.0]]), torch.tensor([[[-1.0, 0.0], [0.0, -1.0]]]))  # as of two-way clusters
+    sampling = Sampling(torch.ones(3), torch.zeros(3, 2).long(), "cluster")
+    none = Estimates(("a", "b"), None, sampling, known=moments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", deepreg.DeepregWarning)  # says that a variance is negative
+        shown = str(Comparison(none, np.array([2.0, 4.0]), np.array([1.0, 2.0])))
+        assert "No difference has an error" in shown and "the same" not in shown
+        pairs = none.pairwise()
+        assert "b - a" in str(pairs) and np.isnan(pairs.chances()).all()
 
 
 @pytest.mark.parametrize(
@@ -218,6 +247,8 @@ def test_folds_that_were_drawn_by_something_else_are_named(varying):
         (lambda r: r.vcov({"CRV1": "g"}), "the fit keeps no column 'g'; give the data of the fit as data="),
         (lambda r: r.vcov({"CRV1": "q"}, DATA), "'q'"),
         (lambda r: r.vcov({"CRV1": "g"}, DATA.iloc[1:]), "data= has 299 rows, but the fit was made from 300"),
+        (lambda r: r.vcov({"CRV1": "g"}, DATA.sample(frac=1, random_state=0)), "data= has another index than the data"),
+        (lambda r: r.get_robustcov_results("cluster", groups=DATA.g), "groups= is a Series; give the name of a column"),
         (lambda r: r.vcov({"CRV1": "g"}, DATA.assign(g=DATA.g.where(DATA.g > 0))), "'g' is missing in 10 of 300"),
         (lambda r: r.vcov({"CRV1": "g+h+x"}, DATA), "name one column, or two that differ"),
         (lambda r: r.vcov({"CRV3": "g"}, DATA), "allowed are {'CRV1': 'column'}"),

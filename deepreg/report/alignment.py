@@ -126,8 +126,8 @@ def _bracket(text: str) -> str:
 
 def tex_words(text: str) -> Raw:
     """Text with its special characters as themselves; intervals of numbers with real minus signs."""
-    if text.startswith("[") and text.endswith("]"):
-        low, _, high = text[1:-1].partition(", ")
+    low, comma, high = text[1:-1].partition(", ")
+    if text[:1] + text[-1:] == "[]" and comma and parts(low) and parts(high):
         return Raw(f"{{[}}{tex_number(low)}, {tex_number(high)}]")
     return tex_squares(tex_number(text))
 

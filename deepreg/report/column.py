@@ -146,9 +146,8 @@ def _estimates(model: Estimates) -> Column:
 def _column(
     shown: Estimates, head: str, outcome: str, fit: Mapping[str, float | str], errors: str, remarks: tuple[str, ...]
 ) -> Column:
-    chance = shown.pvalues if shown.adjusted is None else shown.adjust(shown.adjusted)
     return Column(
-        head, outcome, shown.names, shown.value, shown.std_error, shown.zvalues, chance, shown.interval,
+        head, outcome, shown.names, shown.value, shown.std_error, shown.zvalues, shown.chances(), shown.interval,
         fit, errors, remarks,
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -108,6 +108,9 @@ class Mean(Target):
             )
         return found
 
+    def bind(self, design: Design) -> "Mean":
+        return self if self.at is None else replace(self, at=tuple(self.values(design)))
+
     def observed(self, design: Design) -> bool:
         return len(design.variables) > 1  # the others stay as they are
 
@@ -120,7 +123,13 @@ class Mean(Target):
             )
         at: Any = v.levels if self.at is None else self.at
         several = isinstance(at, Sequence | np.ndarray | pd.Series | pd.Index) and not isinstance(at, str)
-        found = list(at) if several else [at]
+        found = list(at) if several and np.ndim(at) == 1 else [at]
+        if any(np.ndim(value) for value in found):
+            raise OptionError(f"Mean({v.name!r}, at={self.at!r}): give one value of {v.name}, or a list of them.")
+        shown = [_shown(value) for value in found]
+        if len(set(shown)) < len(shown):
+            twice = next(one for one in shown if shown.count(one) > 1)
+            raise OptionError(f"Mean({v.name!r}, at=...) has two values that print as {twice}; give each value once.")
         if not found:
             raise OptionError(f"Mean({v.name!r}, at={self.at!r}): give one value of {v.name}, or a list of them.")
         return found
