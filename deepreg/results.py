@@ -278,7 +278,8 @@ class Results:
         )
         chosen = covariance.known(kind if isinstance(kind, str) else "cluster", design)
         scores = self.scores.under(chosen) if isinstance(kind, str) else self.scores
-        sampling = replace(self.sampling, kind=chosen, cluster=design.cluster)
+        cluster = design.cluster.to(self.sampling.weight.device)
+        sampling = replace(self.sampling, kind=chosen, cluster=cluster)
         facts = replace(self.facts, notes=covariance.noted(self.facts.notes, design, chosen))
         return replace(self, design=design, scores=scores, sampling=sampling, facts=facts)
 
