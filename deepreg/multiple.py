@@ -20,9 +20,12 @@ def null_draws(correlation: np.ndarray, draws: int, rng: object) -> np.ndarray:
 
     correlation is (q, q), with zeros for what has no variance; returns (draws, q).
     """
-    if not isinstance(draws, int) or draws < 1:
+    if not isinstance(draws, int | np.integer) or draws < 1:
         raise OptionError(f"draws={draws!r}: give a whole number of multiplier draws above 0, for example 9999.")
-    normal = np.random.default_rng(rng).standard_normal((draws, len(correlation)))  # type: ignore[arg-type]
+    try:
+        normal = np.random.default_rng(rng).standard_normal((draws, len(correlation)))  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"rng={rng!r}: give a whole number or a numpy Generator ({error}).") from None
     values, vectors = np.linalg.eigh(correlation)
     return np.abs(normal @ (vectors * np.sqrt(np.clip(values, 0, None))).T)
 

@@ -60,6 +60,9 @@ def test_pairs_are_differences_with_adjusted_p_values() -> None:
         e.select(["a"]).pairwise()
     with pytest.raises(OptionError, match=r"adjust='holms' is no adjustment.*None, 'holm'"):
         e.pairwise("holms")
+    for odd in (-1, "a"):
+        with pytest.raises(OptionError, match="give a whole number or a numpy Generator"):
+            e.band(rng=odd)
     with pytest.raises(OptionError, match="method='none'"):
         e.adjust("none")
 
