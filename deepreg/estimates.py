@@ -33,9 +33,9 @@ class Estimates:
     """q estimates with their influence values: values, covariance, intervals, tests and functions of them.
 
     psi is (R, n, q), one layer for each repeat of cross-fitting; the estimate of a repeat is its weighted mean. All
-    but by(), project() and curve() needs no more than the `moments` of the repeats, and psi is None where no more is known. Over
-    repeats the value is the median and the variance the median of var_r + (value_r - median)^2 (Chernozhukov et al.
-    2018, definition 3.3), with the correlations of the mean of those matrices. Immutable.
+    but by(), project() and curve() needs no more than the `moments` of the repeats, and psi is None where no more is
+    known. Over repeats the value is the median and the variance the median of var_r + (value_r - median)^2
+    (Chernozhukov et al. 2018, definition 3.3), with the correlations of the mean of those matrices. Immutable.
     """
 
     names: tuple[str, ...]
