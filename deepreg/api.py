@@ -96,10 +96,7 @@ def structural(
         frame = inspect.currentframe()
         caller = frame.f_back if frame is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
-    elif not _names(context):
-        raise OptionError(
-            f"context={context!r}: give a mapping from names to functions and constants, e.g. {{'f': f}}."
-        )
+    _check_context(context)
     design = build(
         formula,
         data,
@@ -165,10 +162,13 @@ def load(
     """
     if not isinstance(path, str | os.PathLike):
         raise OptionError(f"load() takes the path of a file, not {type(path).__name__}.")
-    if context is not None and not _names(context):
-        raise OptionError(f"context={context!r}: give a mapping from names to functions and constants, {{'f': f}}.")
-    return persist.load(path, Results, context or {}, family)
+    context = {} if context is None else context
+    _check_context(context)
+    return persist.load(path, Results, context, family)
 
 
-def _names(context: object) -> bool:
-    return isinstance(context, Mapping) and all(isinstance(name, str) for name in context)
+def _check_context(context: object) -> None:
+    if not isinstance(context, Mapping) or not all(isinstance(name, str) for name in context):
+        raise OptionError(
+            f"context={context!r}: give a mapping from names to functions and constants, e.g. {{'f': f}}."
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from . import plots
+from . import asked, plots
 from .curve import is_smooth
 from .design import Design
 from .errors import AGAIN, NotAvailable, OptionError
@@ -237,7 +237,7 @@ class Figures:
     def _average(self, effect: str | None) -> tuple[Estimates, str]:
         """The average of an effect, and the column of cate() that holds it."""
         average = self.result.average_effect(effect)
-        return average, str(self.result.cate().columns[0]) if effect is None else effect
+        return average, next(iter(asked.effects(self.result.design))) if effect is None else effect
 
     def _title(self, average: Estimates, column: str) -> str:
         name = average.names[0]

@@ -114,10 +114,7 @@ def read(constraint: object, names: Sequence[str]) -> Hypotheses:
         if not rows:
             raise _Unreadable("it is empty")
     except _Unreadable as error:
-        raise OptionError(
-            f"The hypothesis {constraint!r} cannot be read ({error}). Write it with the names of "
-            f"the estimates, {', '.join(names)}: for example '{names[-1]} = 2' or '{names[0]} - {names[-1]} = 0'."
-        ) from None
+        raise _unreadable(constraint, names, str(error)) from None
     linear = [row.left.row for row in rows if row.left is not None]
     if len(linear) == len(rows):
         matrix = np.stack(linear)
@@ -163,10 +160,7 @@ def _numbers(constraint: object, names: Sequence[str]) -> Hypotheses:
             matrix = np.atleast_2d(np.asarray(constraint, float))
             value = np.zeros(len(matrix))
     except (TypeError, ValueError) as error:
-        raise OptionError(
-            f"The hypothesis {constraint!r} cannot be read ({str(error).splitlines()[0]}). Write it with the names of "
-            f"the estimates, {', '.join(names)}: for example '{names[-1]} = 2' or '{names[0]} - {names[-1]} = 0'."
-        ) from None
+        raise _unreadable(constraint, names, str(error).splitlines()[0]) from None
     if matrix.shape[1:] != (len(names),) or value.shape != (len(matrix),):
         raise OptionError(
             f"The restriction has shape {matrix.shape} with {value.size} values, but there are {len(names)} estimates "
@@ -181,6 +175,13 @@ def _linear(matrix: np.ndarray, value: np.ndarray, constraint: object, names: Se
     turn = torch.from_numpy(matrix)
     labels = tuple(_label(row, names) for row in matrix)
     return Hypotheses(lambda v: turn.to(v) @ v, value + 0.0, labels, matrix)  # + 0.0: no minus zero
+
+
+def _unreadable(constraint: object, names: Sequence[str], why: str) -> OptionError:
+    return OptionError(
+        f"The hypothesis {constraint!r} cannot be read ({why}). Write it with the names of "
+        f"the estimates, {', '.join(names)}: for example '{names[-1]} = 2' or '{names[0]} - {names[-1]} = 0'."
+    )
 
 
 def _nothing(constraint: object, names: Sequence[str]) -> OptionError:

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from .estimates import Estimates
 from .law import Overlap
-from .summary import Facts
+from .summary import Facts, largest_correction
 
 
 class Reading(NamedTuple):
@@ -29,8 +27,9 @@ def readings(facts: Facts, averages: Estimates, overlap: Overlap | None) -> Iter
         word = "good" if overlap.spread > 0.3 else "note" if overlap.spread > 0.1 else "caution"
         share = f"{overlap.spread:.0%} of its standard deviation"
         yield Reading(word, f"Given the features, the treatment still varies by {share} at the median row.")
-    if averages.plug_in is not None:
-        yield _correction(averages)
+    moved = largest_correction(averages)
+    if moved is not None:
+        yield _correction(moved)
     told = dict(facts.diagnostics)
     floored, limited = str(told["Lambda floored:"]), str(told.get("At the step limit:", "0 of"))
     if not floored.startswith("0 "):
@@ -61,10 +60,7 @@ def _choice(least: float, middle: float, trimmed: int, rows: int) -> Reading:
     return Reading("good", f"Every row could have had another treatment: {numbers}.")
 
 
-def _correction(averages: Estimates) -> Reading:
-    assert averages.plug_in is not None
-    error = np.where(averages.std_error > 0, averages.std_error, np.nan)
-    moved = float(np.nanmax(np.abs(averages.value - averages.plug_in) / error))
+def _correction(moved: float) -> Reading:
     if moved < 1:
         text = f"The correction moved no average by more than {moved:.2f} of its standard error"
         return Reading("good", f"{text}: the functions alone would have said nearly the same.")

@@ -273,11 +273,12 @@ class Results:
         {"CRV1": "g"} and {"CRV1": "g+h"} name the cluster columns: those given to structural(), others of the formula,
         or columns of `data`, the data of the fit. Folds stay as they were drawn; a note says where they cut clusters.
         """
-        design = (
-            self.design if isinstance(kind, str) else covariance.clustered(self.design, covariance.named(kind), data)
-        )
-        chosen = covariance.known(kind if isinstance(kind, str) else "cluster", design)
-        scores = self.scores.under(chosen) if isinstance(kind, str) else self.scores
+        if isinstance(kind, str):
+            design, chosen = self.design, covariance.known(kind, self.design)
+            scores = self.scores.under(chosen)
+        else:
+            design, scores = covariance.clustered(self.design, covariance.named(kind), data), self.scores
+            chosen = covariance.known("cluster", design)
         cluster = design.cluster.to(self.sampling.weight.device)
         sampling = replace(self.sampling, kind=chosen, cluster=cluster)
         facts = replace(self.facts, notes=covariance.noted(self.facts.notes, design, chosen))

@@ -47,15 +47,23 @@ def summarise(
     if effects is not None:
         tables.append(Table.from_frame(effects.frame(alpha), title="Effects"))
     diagnostics = list(facts.diagnostics)
-    if not facts.constant and averages.plug_in is not None:
-        moved = np.abs(averages.value - averages.plug_in) / np.where(averages.std_error > 0, averages.std_error, np.nan)
-        diagnostics.append(("Largest correction:", f"{np.nanmax(moved):.2f} std err"))
+    moved = None if facts.constant else largest_correction(averages)
+    if moved is not None:
+        diagnostics.append(("Largest correction:", f"{moved:.2f} std err"))
     if diagnostics:
         tables.append(Table.from_pairs(diagnostics, title="Diagnostics"))
     return Summary(
         f"{'Regression' if facts.constant else 'Structural Regression'} Results", header, tuple(tables),
         (*facts.notes, *design.notes),
     )  # fmt: skip
+
+
+def largest_correction(averages: Estimates) -> float | None:
+    """The largest distance of an average from its plug-in, in standard errors; None where there are no plug-ins."""
+    if averages.plug_in is None:
+        return None
+    error = np.where(averages.std_error > 0, averages.std_error, np.nan)
+    return float(np.nanmax(np.abs(averages.value - averages.plug_in) / error))
 
 
 def describe_covariance(design: Design, sampling: Sampling, constant: bool) -> str:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"units", "errors", "version"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
-    | {"files", "wald", "basis", "evidence", "stacking", "document", "tables", "report.style", "report.word"},
+    | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
+    | {"report.style", "report.word", "report.printed"},
     {"structure", "trainers", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
     {"theta", "report.summary", "report"},

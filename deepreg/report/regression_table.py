@@ -23,6 +23,7 @@ from deepreg.report.alignment import (
     widest,
     word_lines,
 )
+from deepreg.report.printed import Printed
 from deepreg.report.render import WIDTH, Raw, clean, escape_tex, render, tex_name, wrap
 from deepreg.report.style import Style
 from deepreg.report.table import check_label
@@ -58,7 +59,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class RegressionTable:
+class RegressionTable(Printed):
     """What `deepreg.etable` returns. Printing it, or ending a notebook cell with it, shows the table.
 
     `groups` are heads over several columns, one for each column and equal ones merged; `legend` the marks of stars.
@@ -170,18 +171,6 @@ class RegressionTable:
         heads = [self.heads, *([self.numbers] if self.numbers else [])]
         blocks = [block for block in (*titled, _pairs(self.fit)) if block]
         return replace_file(path, document(self.title, self.spans, heads, blocks, self.style.lead, notes))
-
-    def __str__(self) -> str:
-        return self.as_text()
-
-    def __repr__(self) -> str:
-        return self.as_text()
-
-    def _repr_html_(self) -> str:
-        return self.as_html()
-
-    def _repr_latex_(self) -> str:
-        return self.as_latex()
 
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[str, Sequence[str]]]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from deepreg.errors import NotAvailable, OptionError
+from deepreg.report.printed import Printed
 from deepreg.report.render import render
 from deepreg.report.table import Table
 
 
 @dataclass(frozen=True, repr=False)
-class Summary:
+class Summary(Printed):
     """Header, tables and notes in statsmodels' layout.
 
     >>> from deepreg.report.table import Table
@@ -103,15 +104,3 @@ class Summary:
         if not self.body:
             raise NotAvailable("this summary holds no table, so there is no frame to make.")
         return self.body[0].to_frame()
-
-    def __str__(self) -> str:
-        return self.as_text()
-
-    def __repr__(self) -> str:
-        return self.as_text()
-
-    def _repr_html_(self) -> str:
-        return self.as_html()
-
-    def _repr_latex_(self) -> str:
-        return self.as_latex()

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from deepreg.errors import OptionError
+from deepreg.report.printed import Printed
 from deepreg.report.render import render
 
 Cell = float | str
@@ -64,7 +65,7 @@ def _check(form: str) -> None:
 
 
 @dataclass(frozen=True, repr=False)
-class Table:
+class Table(Printed):
     """Named rows of numbers or words under named columns.
 
     `formats` holds one format per column, by name ("estimate", "interval", "statistic", "pvalue", "count") or as Python
@@ -196,18 +197,6 @@ class Table:
     def to_frame(self) -> pd.DataFrame:
         """The unrounded values as a DataFrame: row names as index, columns of numbers as floats."""
         return pd.DataFrame(list(self.values), index=list(self.rows), columns=list(self.columns))
-
-    def __str__(self) -> str:
-        return self.as_text()
-
-    def __repr__(self) -> str:
-        return self.as_text()
-
-    def _repr_html_(self) -> str:
-        return self.as_html()
-
-    def _repr_latex_(self) -> str:
-        return self.as_latex()
 
 
 def check_label(label: str | None) -> None:
