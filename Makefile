@@ -3,7 +3,8 @@ PYTHON ?= python3
 JOBS ?= 2
 DRAWS ?= 200
 
-PY := .venv/bin/python
+ENV := .venv
+PY := $(ENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # One thread per process: results repeat, and parallel test workers do not compete for cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
@@ -30,10 +31,11 @@ browser: .venv/.test-installed
 	@command -v chromium >/dev/null || { echo "make browser needs chromium; install it first." >&2; exit 1; }
 	$(ONE_THREAD) $(PY) -m pytest tests/test_page.py
 
-# Results in the tables and tests of stargazer, maketables and marginaleffects, which bring many packages with them.
-interop: .venv/.test-installed
-	$(INSTALL) -e ".[interop]"
-	$(ONE_THREAD) $(PY) -m pytest -ra tests/test_interop.py
+# Results in the tables and tests of stargazer, maketables and marginaleffects, in an environment of their own: one of
+# them installs a package called `tests`, which hides that of this project.
+interop:
+	$(MAKE) .interop/.interop-installed ENV=.interop
+	$(ONE_THREAD) .interop/bin/python -m pytest -ra tests/test_interop.py
 
 # Compiles tables of every style. The engines are not installed by it; in Debian they are in texlive-latex-base,
 # texlive-latex-recommended, texlive-latex-extra, texlive-science and texlive-luatex.
@@ -52,11 +54,11 @@ speed: .venv/.demo-installed
 	$(ONE_THREAD) $(PY) benchmarks/speed.py
 
 clean:
-	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .interop build dist site .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(ENV)
 
 # A stamp is older than the two files that decide what is installed, or the installation is up to date.
 .venv/.demo-installed: pyproject.toml constraints.txt | $(PY)
@@ -68,6 +70,10 @@ $(PY):
 	@echo "Installing deepreg, its optional parts and its test tools into .venv (some minutes the first time) ..."
 	$(INSTALL) -e ".[plot,test]"
 	@touch $@ .venv/.demo-installed
+
+.interop/.interop-installed: pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) -e ".[interop,test]"
+	@touch $@
 
 .venv/.docs-installed: pyproject.toml constraints.txt | $(PY)
 	$(INSTALL) -e ".[docs]"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import covariance, families, persist
+from .call import Call, arguments
 from .curvature import KnownLaw
 from .design import build
 from .errors import DataError, OptionError
@@ -26,6 +27,8 @@ def structural(
     missing: str = "drop",
     assignment: KnownLaw | None = None,
     vcov: str | dict[str, str] | None = None,
+    cov_type: str | None = None,
+    cov_kwds: Mapping[str, object] | None = None,
     context: Mapping[str, object] | None = None,
 ) -> Model:
     """A regression whose coefficients are functions of features: `outcome ~ structural terms | features | controls`.
@@ -55,6 +58,8 @@ def structural(
         The known law of a randomised treatment.
     vcov : str or {"CRV1": "column"} or {"CRV1": "a+b"}, optional
         "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise.
+    cov_type, cov_kwds : str and mapping, optional
+        `vcov` as statsmodels spells it: "HC0", "HC1", or "cluster" with {"groups": "column"} or two names.
     context : mapping, optional
         Functions and constants that the formula may use by name; by default those where structural() is called.
 
@@ -88,11 +93,19 @@ def structural(
         if value is not None and not isinstance(value, str):
             what = "the formula" if name == "formula" else "a query" if name == "subset" else "the name of a column"
             raise OptionError(f"{name}= is a {type(value).__name__}; give {what} as a string.")
+    if cov_type is not None or cov_kwds is not None:
+        vcov = covariance.translated(cov_type, cov_kwds, vcov)
+    given = arguments(
+        {"family": family, "weights": weights, "cluster": cluster, "subset": subset, "missing": missing,
+         "assignment": assignment, "vcov": vcov}, {"missing": "drop"},
+    )  # fmt: skip
     if isinstance(vcov, dict):
         if cluster is not None:
             raise OptionError("cluster= and vcov={'CRV1': ...} both name clusters; give one of them.")
         cluster, vcov = covariance.named(vcov), "cluster"
-    if context is None:
+    if context is not None:
+        given += (("context", "context"),)
+    else:
         frame = inspect.currentframe()
         caller = frame.f_back if frame is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
@@ -121,7 +134,7 @@ def structural(
             f"{len(design.frame)} rows are used for the {len(structure.names)} coefficients "
             f"{', '.join(structure.names)}, which leaves none to judge their errors by. Use fewer terms, or more rows."
         )
-    return Model(design, structure, kind, assignment)
+    return Model(design, structure, kind, assignment, Call(given))
 
 
 def load(

@@ -4,7 +4,7 @@ import re
 
 from .design import Design
 from .structure import Structure
-from .targets import AME, ATE
+from .targets import AME, ATE, At, Target
 from .targets.average import some_variable
 
 
@@ -26,13 +26,14 @@ def shown(design: Design, structure: Structure, integrable: bool) -> tuple[ATE |
     return tuple(t for t in found if integrable or not t.observed(design))
 
 
-def margins(design: Design, dummy: bool) -> tuple[ATE | AME, ...]:
-    """The targets of get_margeff(): derivatives of numeric variables, changes of the others; see there for `dummy`."""
-    return tuple(
+def margins(design: Design, dummy: bool, at: str = "overall") -> tuple[Target, ...]:
+    """The targets of get_margeff(): derivatives of numeric variables, changes of the others; see there for options."""
+    found = tuple(
         AME(v.name) if v.kind == "continuous" or (v.name in design.terms
                                                   and not (dummy and v.levels == (0, 1))) else ATE(v.name)
         for v in some_variable("get_margeff", design)
     )  # fmt: skip
+    return found if at == "overall" else tuple(At(target, at) for target in found)
 
 
 def is_coefficient(name: str, structure: Structure) -> bool:

@@ -60,6 +60,22 @@ def spelled(cov_type: str, groups: object) -> dict[str, str]:
     return {"CRV1": "+".join(names)}
 
 
+def translated(
+    cov_type: str | None, cov_kwds: Mapping[str, object] | None, vcov: object
+) -> str | dict[str, str] | None:
+    """statsmodels' cov_type and cov_kwds as vcov=.
+
+    Raises OptionError where vcov= is given too, cov_type is missing, or cov_kwds holds anything but the groups.
+    """
+    if vcov is not None:
+        raise OptionError("vcov= and cov_type= both choose the covariance; give one of them.")
+    if cov_type is None:
+        raise OptionError("cov_kwds= needs cov_type=, for example cov_type='cluster'.")
+    if cov_kwds is not None and (not isinstance(cov_kwds, Mapping) or set(cov_kwds) != {"groups"}):
+        raise OptionError(f"cov_kwds={cov_kwds!r}: allowed is {{'groups': 'column'}}, for cov_type='cluster'.")
+    return cov_type if cov_kwds is None else spelled(cov_type, cov_kwds["groups"])
+
+
 def noted(notes: tuple[str, ...], design: Design, kind: str) -> tuple[str, ...]:
     """The notes of a fit with features, and one where its folds were not drawn by the clusters of its covariance."""
     kept = tuple(note for note in notes if not note.startswith(FOLDS))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from .call import Call
 from .curvature import Lambda
 from .design import Design
 from .goodness import Goodness
@@ -32,7 +33,7 @@ def _stacked(structure: Structure, fitted: Theta) -> list[tuple[str, str]]:
 def describe(
     design: Design, structure: Structure, network: Architecture, curvature: str, rng: str, fitted: Theta,
     splits: Splits, loss: Mapping[str, float], lam: Lambda, overlap: Overlap | None,
-    goodness: Goodness,
+    goodness: Goodness, call: Call,
 ) -> Facts:  # fmt: skip
     """Facts in the order a reader asks for them: what was fitted, whether it helped, how far it can be trusted."""
     repeats = len(splits.fold)
@@ -101,4 +102,4 @@ def describe(
     if loss["theta(x)"] > loss["homogeneous"]:
         notes.append("Out of fold, theta(x) predicts no better than constant coefficients.")
     model = f"structural, {structure.family.name}"
-    return Facts(model, tuple(header), tuple(diagnostics), tuple(notes), False, goodness, loss)
+    return Facts(model, tuple(header), tuple(diagnostics), tuple(notes), False, goodness, call, loss)

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from . import covariance
 from . import splits as cross_fitting
 from . import theta as surface
+from .call import Call, arguments
 from .curvature import Curvature, EstimatedLaw, KnownLaw, Regressed
 from .design import Design
 from .diagnostics import describe
@@ -25,6 +26,7 @@ from .law import Cells
 from .networks import MLP, Architecture
 from .results import Results
 from .sampling import Sampling
+from .seeds import generator
 from .splits import Splits
 from .structure import Standard, Structure, score_of
 from .summary import Facts
@@ -44,6 +46,7 @@ class Model:
     structure: Structure
     vcov: str
     assignment: KnownLaw | None = None
+    call: Call = field(default_factory=Call)
 
     def __repr__(self) -> str:
         return f"<deepreg Model {self.design.formula!r}, family={self.structure.family.name!r}, not fitted>"
@@ -83,6 +86,11 @@ class Model:
         Raises OptionError for an unknown option, DataError where the data cannot support the fit.
         """
         seed, shown = _seed(rng)
+        call = self.call._replace(fit=(*arguments(
+            {"folds": folds, "members": members, "repeats": repeats, "network": network, "trainer": trainer,
+             "penalty": penalty, "learners": learners, "hessian": hessian, "device": device},
+            {"folds": 5, "repeats": 1, "penalty": 1e-3, "device": "auto"},
+        ), *((("rng", shown),) if self.design.features or self.design.controls else ())))  # fmt: skip
         place = _device(device)
         large = len(self.design.frame) > LARGE
         network = _part("network", network, MLP(), "build")
@@ -93,7 +101,7 @@ class Model:
         x = self.design.inputs.to(place)
         weight = self.design.weight.to(place)
         if x.shape[1] == 0:
-            return self._constant(u, weight)
+            return self._constant(u, weight, call)
         strength: Any = penalty
         if not isinstance(strength, int | float | np.number) or not 0 <= strength < np.inf:
             raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
@@ -133,13 +141,13 @@ class Model:
                 "homogeneous": self._loss(u, constant[splits.held_out], weight),
                 "theta(x)": self._loss(u, theta, weight),
             },
-            lam=lam, overlap=overlap, goodness=goodness(self.structure, u, theta, weight),
+            lam=lam, overlap=overlap, goodness=goodness(self.structure, u, theta, weight), call=call,
         )  # fmt: skip
         kept = law if centre is not None else None
         sampling = self._sampling(1, place)
         return Results(self.design, self.structure, scores, sampling, facts, splits, fitted, kept, lam, overlap)
 
-    def _constant(self, u: Units, weight: Tensor) -> Results:
+    def _constant(self, u: Units, weight: Tensor, call: Call) -> Results:
         """No features: theta is constant, and psi the ordinary influence function of an M-estimator.
 
         Newton and the Hessian work on regressors of mean 0 and unit variance: theta = turn @ theta there.
@@ -158,7 +166,7 @@ class Model:
         score = score_of(family, u, theta)
         scores = Scores(self.structure, self.design, u, theta, score, inverse, None, constant=True)
         fit = goodness(self.structure, u, theta, weight)
-        facts = Facts(f"constant coefficients, {family.name}", (), (), (), True, fit)
+        facts = Facts(f"constant coefficients, {family.name}", (), (), (), True, fit, call)
         return Results(self.design, self.structure, scores, self._sampling(theta.shape[-1], u.y.device), facts)
 
     def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:
@@ -222,10 +230,7 @@ def _seed(rng: object) -> tuple[int, str]:
     """A seed for torch and how to name it; a fresh one is drawn, and shown so that the fit can be repeated."""
     if rng is None:
         rng = int(np.random.SeedSequence().generate_state(1)[0])
-    try:
-        drawn = int(np.random.default_rng(rng).integers(2**62))  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"rng={rng!r}: give a whole number or a numpy Generator ({error}).") from None
+    drawn = int(generator(rng).integers(2**62))
     return drawn, str(rng) if isinstance(rng, int | np.integer) else type(rng).__name__
 
 

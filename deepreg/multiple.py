@@ -4,6 +4,7 @@ import numpy as np
 from scipy import stats
 
 from .errors import OptionError
+from .seeds import generator
 
 ADJUSTMENTS = ("holm", "romano_wolf", "bonferroni", "sidak", "hommel", "fdr_bh", "fdr_by")
 
@@ -22,10 +23,7 @@ def null_draws(correlation: np.ndarray, draws: int, rng: object) -> np.ndarray:
     """
     if not isinstance(draws, int | np.integer) or draws < 1:
         raise OptionError(f"draws={draws!r}: give a whole number of multiplier draws above 0, for example 9999.")
-    try:
-        normal = np.random.default_rng(rng).standard_normal((draws, len(correlation)))  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"rng={rng!r}: give a whole number or a numpy Generator ({error}).") from None
+    normal = generator(rng).standard_normal((draws, len(correlation)))
     values, vectors = np.linalg.eigh(correlation)
     return np.abs(normal @ (vectors * np.sqrt(np.clip(values, 0, None))).T)
 

@@ -66,7 +66,8 @@ def page(result: Reported, templates: str | Path | None = None) -> str:
     names = ("deepreg", version()), *((name, metadata.version(name)) for name in PACKAGES)
     values = {
         "outcome": result.design.outcome, "formula": result.design.formula, "headline": tuple(headline(result)),
-        "summary": result.summary(), "sections": tuple(sections(result)), "call": call(result), "versions": names,
+        "summary": result.summary(), "sections": tuple(sections(result)), "versions": names,
+        "call": result.facts.call.code(result.design.formula),
         "readings": tuple(readings(result.facts, result.averages, result.overlap)),
     }  # fmt: skip
     return render("report.html.j2", values, templates) + "\n"
@@ -139,22 +140,3 @@ def _png(ax: "Axes") -> str:
     figure: Any = ax.figure
     figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def call(result: Reported) -> str:
-    """The code that made the result, as far as the result knows it."""
-    design, header = result.design, dict(result.facts.header)
-    options = [f"family={result.structure.family.name!r}"]
-    options += [f"weights={design.recipe.weights!r}"] if design.recipe.weights else []
-    if design.cluster_names:
-        names = design.cluster_names
-        options.append(f"cluster={names[0]!r}" if len(names) == 1 else f"cluster={list(names)!r}")
-    fit = []
-    if "Folds, members, repeats:" in header:
-        counts = header["Folds, members, repeats:"].split(" x ")
-        fit = [f"{name}={count}" for name, count in zip(("folds", "members", "repeats"), counts, strict=True)]
-        fit += [f"learners={tuple(header['Learners:'].split(', '))!r}", f"rng={header['rng:']}"]
-    return (
-        f"model = deepreg.structural(\n    {design.formula!r},\n    data, {', '.join(options)},\n)\n"
-        f"result = model.fit({', '.join(fit)})"
-    )

@@ -10,6 +10,7 @@ import pandas as pd
 from . import families, recipe, tables, targets
 from .additive import Additive
 from .basis import Basis, Smooth
+from .call import Call
 from .columns import Column
 from .coordinates import Coordinates
 from .curvature import Lambda
@@ -80,7 +81,7 @@ class Stored(NamedTuple):
 
 
 _RECORDS = (
-    Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Sampling, Estimates,
+    Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Call, Sampling, Estimates,
     Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
     MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Multinomial,
 )  # fmt: skip

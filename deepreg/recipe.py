@@ -51,7 +51,7 @@ def _standardize(
 
 
 TRANSFORMS: Mapping[str, Any] = {
-    **FORMULAIC,
+    **{name: transform for name, transform in FORMULAIC.items() if name != "hashed"},  # buckets have no names
     "standardize": _standardize,
     "scale": _standardize,
     "bs": _spline(basis_spline, extend=True),

@@ -11,6 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from . import asked, covariance, page, persist
+from .call import spelled
 from .comparison import Comparison, compare
 from .curvature import Lambda
 from .design import Design
@@ -241,13 +242,10 @@ class Results:
         """Average marginal effects over the rows, in statsmodels' sense: variance given the features in hand.
 
         Derivatives for numeric variables and changes from the first level for the others; with `dummy`, changes from 0
-        to 1 for variables of these two values. Use estimate("ame") for the average over the population.
+        to 1 for variables of these two values. `at` is "overall", or "mean", "median" or "zero" of all structural
+        variables. Use estimate("ame") for the average over the population.
         """
-        if at != "overall":
-            raise OptionError(
-                f"at={at!r}: allowed is 'overall'. For one value of t, estimate(targets.AME('t', at=...))."
-            )
-        return self.estimate(*asked.margins(self.design, dummy), sample="fixed")
+        return self.estimate(*asked.margins(self.design, dummy, at), sample="fixed")
 
     # tests ----------------------------------------------------------------------------------------------------------
     def t_test(self, constraint: object) -> Estimates:
@@ -281,7 +279,8 @@ class Results:
             chosen = covariance.known("cluster", design)
         cluster = design.cluster.to(self.sampling.weight.device)
         sampling = replace(self.sampling, kind=chosen, cluster=cluster)
-        facts = replace(self.facts, notes=covariance.noted(self.facts.notes, design, chosen))
+        call = self.facts.call.then("vcov", spelled(kind), *(() if data is None else ("data",)))
+        facts = replace(self.facts, notes=covariance.noted(self.facts.notes, design, chosen), call=call)
         return replace(self, design=design, scores=scores, sampling=sampling, facts=facts)
 
     def get_robustcov_results(

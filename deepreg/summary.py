@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .call import Call
 from .design import Design
 from .estimates import Estimates
 from .goodness import Goodness
@@ -23,6 +24,7 @@ class Facts:
     notes: tuple[str, ...]
     constant: bool
     goodness: Goodness
+    call: Call
     loss: Mapping[str, float] = field(default_factory=dict)  # out of fold, of the homogeneous fit and of theta(x)
 
 

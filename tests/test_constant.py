@@ -195,6 +195,33 @@ def test_marginal_effects_equal_statsmodels(family: str, name: str, formula: str
         assert [label.split()[1].rstrip(":") for label in got.names] == formula.split("~")[1].replace("+", "").split()
         np.testing.assert_allclose(got.value, expected.margeff, rtol=1e-6)
         np.testing.assert_allclose(got.std_error, expected.margeff_se, rtol=1e-5)
+    for place in ("mean", "median", "zero"):
+        for dummy in (False, True)[: 2 if place == "mean" else 1]:  # statsmodels has dummies for the mean alone
+            expected, got = ref.get_margeff(at=place, dummy=dummy), res.get_margeff(place, dummy)
+            assert all(label.endswith(f"at {'zero' if place == 'zero' else 'the ' + place}") for label in got.names)
+            np.testing.assert_allclose(got.value, expected.margeff, rtol=1e-6)
+            np.testing.assert_allclose(got.std_error, expected.margeff_se, rtol=1e-5)
+
+
+def test_weights_count_in_the_means_and_medians_that_effects_are_taken_at() -> None:
+    data = load("fair").iloc[::12].head(400)
+    many = data.loc[data.index.repeat(np.arange(400) % 3 + 1)]
+    weighted = deepreg.structural(BINARY, data.assign(w=np.arange(400) % 3 + 1), "logit", weights="w").fit()
+    repeated = deepreg.structural(BINARY, many.reset_index(drop=True), "logit").fit()
+    for place in ("mean", "median"):
+        np.testing.assert_allclose(weighted.get_margeff(place).value, repeated.get_margeff(place).value, rtol=1e-7)
+
+
+def test_marginal_effects_at_the_mean_average_over_theta() -> None:
+    """With theta(x), the derivative at the mean of t is that of each row's own coefficients."""
+    sim = deepreg.simulate.get("logit_continuous")(n=300, rng=0)
+    res = deepreg.structural("y ~ t | x0 + x1", sim.frame, "logit").fit(
+        folds=2, learners="smooth", rng=0, progress=False
+    )
+    found = res.get_margeff("mean")
+    by_hand = res.estimate(targets.AME("t", at=float(sim.frame.t.mean())), sample="fixed")
+    np.testing.assert_allclose(found.value, by_hand.value, rtol=1e-9)
+    np.testing.assert_allclose(found.std_error, by_hand.std_error, rtol=1e-9)
 
 
 @pytest.mark.parametrize("family", ["logit", "poisson"])
@@ -315,3 +342,9 @@ def test_what_constant_coefficients_refuse() -> None:
         deepreg.structural("affairs ~ age", load("fair")).fit().vcov("cluster")
     with pytest.raises(deepreg.DataError, match=r"needs an outcome of 0 and 1, but 'share' has"):
         deepreg.structural(CASES[13][2], load("star98"), "logit")
+
+
+def test_the_median_of_an_even_number_of_rows_is_between_two() -> None:
+    data = pd.DataFrame({"y": [0.0, 1, 1, 0, 1, 1], "t": [4.0, 1, 2, 8, 16, 32]})
+    design = deepreg.structural("y ~ t", data, "logit").design
+    assert targets.At(targets.AME("t"), "median").bind(design).values == (("t", 6.0),)

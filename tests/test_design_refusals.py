@@ -190,3 +190,8 @@ def test_missing_raise_names_columns_and_counts() -> None:
     with pytest.raises(DataError, match="of 60 rows: 't' in 3, 'firm' in 1"):
         build("y ~ t", data, cluster="firm", missing="raise")
     assert build("y ~ t", data, subset="index > 5", cluster="firm", missing="raise").dropped == {"subset": 6}
+
+
+def test_buckets_without_names_are_no_term() -> None:
+    with pytest.raises(DataError, match="'hashed', but the data have no such column"):
+        build("y ~ hashed(t, levels=3)", frame(), context={})

@@ -11,7 +11,8 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors", "version"},
+    {"units", "errors", "version", "call"},
+    {"seeds"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed"},

@@ -14,7 +14,7 @@ from scipy import stats
 
 import deepreg
 from deepreg import targets
-from deepreg.errors import DataError, DeepregWarning
+from deepreg.errors import DataError, DeepregWarning, OptionError
 from deepreg.results import Results
 
 FAST: dict[str, Any] = {"folds": 2, "members": 1, "rng": 3, "progress": False}
@@ -318,3 +318,30 @@ def test_a_regressed_hessian_has_no_effect_over_the_observed_treatment() -> None
     assert (one.bse > 0).all() and "regressed" in str(one.summary())
     with pytest.raises(deepreg.NotAvailable, match="hessian='estimated'"):
         one.estimate("ame")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ({"cov_type": "HC0", "vcov": "HC1"}, ("vcov=", "cov_type=", "one of them")),
+        ({"cov_kwds": {"groups": "g"}}, ("cov_type='cluster'",)),
+        ({"cov_type": "cluster", "cov_kwds": {"maxlags": 2}}, ("maxlags", "groups")),
+        ({"cov_type": "HC0", "cov_kwds": {"groups": "g"}}, ("groups='g'", "cov_type='cluster'")),
+        ({"cov_type": "cluster", "cov_kwds": {"groups": [1, 2]}}, ("name of a column",)),
+    ],
+)
+def test_statsmodels_spelling_of_the_covariance_is_checked(kinds, words) -> None:
+    data = pd.DataFrame({"y": [1.0, 2, 4, 3, 5], "t": [0, 1, 0, 1, 1], "g": [1, 1, 2, 2, 3]})
+    with pytest.raises(OptionError) as error:
+        deepreg.structural("y ~ t", data, **kinds)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_statsmodels_spelling_gives_the_same_errors() -> None:
+    data = deepreg.datasets.tutoring().head(300)
+    one = deepreg.structural(
+        "final_grade ~ tutoring", data, cov_type="cluster", cov_kwds={"groups": "grade_level"}
+    ).fit()
+    other = deepreg.structural("final_grade ~ tutoring", data, vcov={"CRV1": "grade_level"}).fit()
+    pd.testing.assert_series_equal(one.bse, other.bse, check_exact=True)
+    assert one.cov_type == "cluster"

@@ -360,3 +360,10 @@ def test_a_study_refuses_what_it_cannot_do() -> None:
         simulate.study("price", draws=2, n=50, fit=ols)
     with pytest.raises(OptionError, match="level=95"):
         simulate.tabulate(pd.DataFrame(), level=95)
+
+
+@pytest.mark.parametrize("rng", [-1, "a", 1.5])
+def test_seeds_that_are_none_are_named(rng) -> None:
+    for draw in (simulate.tutorial, lambda n, rng: simulate.study("tutorial", draws=n, n=n, rng=rng)):
+        with pytest.raises(OptionError, match=r"rng=.*whole number or a numpy Generator"):
+            draw(n=10, rng=rng)

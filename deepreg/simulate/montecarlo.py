@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from ..errors import OptionError
+from ..seeds import generator
 from .processes import Process, Seed, Simulation, get, whole
 
 Fit: TypeAlias = Callable[[pd.DataFrame, str, str, int], Mapping[str, tuple[float, float]]]
@@ -102,7 +103,7 @@ def study(
     if fit is not None and fit_options is not None:
         raise OptionError("fit_options are passed to structural(...).fit; give either fit or fit_options, not both.")
     process = get(simulation) if isinstance(simulation, str) else simulation
-    root: Any = np.random.default_rng(rng).bit_generator.seed_seq
+    root: Any = generator(rng).bit_generator.seed_seq
     seeds = root.spawn(whole("draws", draws))
     tasks = [_Draw(number, process, n, fit, fit_options or {}, seed) for number, seed in enumerate(seeds)]
     if whole("n_jobs", n_jobs) == 1:

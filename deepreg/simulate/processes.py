@@ -25,6 +25,7 @@ from scipy.stats import norm
 
 from ..datasets import tutoring_means
 from ..errors import OptionError
+from ..seeds import generator
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Seed: TypeAlias = int | np.random.SeedSequence | np.random.Generator | None
@@ -115,7 +116,7 @@ def tutorial(n: int = 2000, confounded: bool = False, rng: Seed = None) -> Simul
     alpha = x0/5 - 4 x1/3 - x2/2, beta = 2 - x1 + x0^3/4, p = 1/2, or sigmoid(x0 + x1^2/2 - 1/2) where `confounded`.
     Truth: ate = 2, exactly.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 5))
     alpha = x[:, 0] / 5 - 4 / 3 * x[:, 1] - x[:, 2] / 2
     beta = 2 - x[:, 1] + x[:, 0] ** 3 / 4
@@ -140,7 +141,7 @@ def tutoring(n: int = 2000, confounded: bool = False, rng: Seed = None) -> Simul
     theta(x) is the mean of the clipped grade without tutoring, and the effect on it, both in closed form.
     Truth: ate = 5.503706040169, the same for both assignments: closed form given x, quadrature over prior_grade.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     struggling = rng.binomial(1, 0.4, whole("n", n))
     prior = np.clip(rng.normal(70 - 12 * struggling, 10), 0, 100)
     level = rng.choice([7, 8, 9], n)
@@ -169,7 +170,7 @@ def logit_continuous(n: int = 2000, rng: Seed = None) -> Simulation:
     Truth: t, the mean slope E[beta] = .5 + .3 (sqrt(2/pi) - .8), exactly; ame, the mean of
     beta sigmoid'(alpha + beta t) over the observed t, 0.096059963897 by quadrature.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 5))
     alpha = -0.2 + 0.6 * x[:, 0] + 0.5 * np.sin(2 * x[:, 1])
     beta = 0.5 + 0.4 * np.tanh(x[:, 1]) + 0.3 * (np.abs(x[:, 2]) - 0.8)
@@ -185,7 +186,7 @@ def highdim(n: int = 2000, rng: Seed = None) -> Simulation:
     X ~ N(0, S) with S_jk = .3^|j-k|, alpha = x0 + 1.5 sin(x1) + x2^2/2 - x3 x4/2, beta = 1 + x0 + .7 |x5| 1{x1 > 0},
     p = sigmoid(x0/2 + x2/2 - .4 x3). Truth: ate = 1 + .35 sqrt(2/pi), exactly.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 50))
     for j in range(1, 50):
         x[:, j] = 0.3 * x[:, j - 1] + (1 - 0.3**2) ** 0.5 * x[:, j]
@@ -202,7 +203,7 @@ def linear_const(n: int = 2000, rng: Seed = None) -> Simulation:
     Ten features, alpha = x0 + .8 x1 + .6 x2 + .4 x3 + .2 x4, beta = 1, p = sigmoid(x0/2 + x1/2 - x4/4).
     Truth: ate = 1, exactly.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 10))
     alpha, beta = x[:, :5] @ np.array([1, 0.8, 0.6, 0.4, 0.2]), np.ones(n)
     t, law = _binary(rng, expit(x[:, 0] / 2 + x[:, 1] / 2 - x[:, 4] / 4))
@@ -214,7 +215,7 @@ def no_effect(n: int = 2000, rng: Seed = None) -> Simulation:
 
     alpha = x0 + sin(2 x1) + x2^2/2, beta = 0, p = sigmoid(x0 + sin(2 x1)/2). Truth: ate = 0, exactly.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 5))
     wave = np.sin(2 * x[:, 1])
     alpha, beta = x[:, 0] + wave + x[:, 2] ** 2 / 2, np.zeros(n)
@@ -228,7 +229,7 @@ def friedman(n: int = 2000, rng: Seed = None) -> Simulation:
     X uniform on (0, 1)^10, f = sin(pi x0 x1), alpha = 10 f + 20 (x2 - .5)^2 + 10 x3 + 5 x4, beta = 2 + 2 x3 + 2 f,
     p = sigmoid(1.5 (f - .5) + 2 (x3 - .5)). Truth: ate = 3 + 2 E f with E f = (gamma + log pi - Ci(pi)) / pi, exactly.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.uniform(size=(whole("n", n), 10))
     f = np.sin(np.pi * x[:, 0] * x[:, 1])
     alpha = 10 * f + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]
@@ -246,7 +247,7 @@ def irm(n: int = 2000, rng: Seed = None) -> Simulation:
     Reference: `make_irm_data` of DoubleML at its defaults, after Belloni, Chernozhukov, Fernández-Val and Hansen
     (2017), Econometrica 85(1), 233-298.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 20))
     for j in range(1, 20):
         x[:, j] = 0.5 * x[:, j - 1] + (1 - 0.5**2) ** 0.5 * x[:, j]
@@ -263,7 +264,7 @@ def price(n: int = 2000, rng: Seed = None) -> Simulation:
 
     alpha = sin(x0) + x1, beta = -.5 + .3 tanh(x2), t ~ N(10 + x0, 1). Truth: t = ame = -.5, exactly.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 5))
     alpha, beta = np.sin(x[:, 0]) + x[:, 1], -0.5 + 0.3 * np.tanh(x[:, 2])
     t, law = _shifted(rng, 10 + x[:, 0], np.ones(n))
@@ -276,7 +277,7 @@ def heteroskedastic(n: int = 2000, rng: Seed = None) -> Simulation:
     alpha = x0 + x1^2/2 - x2/2, beta = 1 + x0/2 - tanh(x2)/2, t ~ N(x0/2 + sin(x1), exp(x0)).
     Truth: t = ame = 1, exactly.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 5))
     alpha = x[:, 0] + x[:, 1] ** 2 / 2 - x[:, 2] / 2
     beta = 1 + x[:, 0] / 2 - np.tanh(x[:, 2]) / 2
@@ -290,7 +291,7 @@ def poisson_confounded(n: int = 2000, rng: Seed = None) -> Simulation:
     alpha = .5 + .4 x0 - x1^2/8, beta = .4 + .3 x1 - .2 x2, p = sigmoid(x0/2 + x1/2), y ~ Poisson(exp(alpha + beta t)).
     Truth: t = E[beta] = .4; ate = (exp(.4 + .036 + .02) - 1) exp(.58) / sqrt(1.25) in counts, both exactly.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     x = rng.normal(size=(whole("n", n), 5))
     alpha = 0.5 + 0.4 * x[:, 0] - x[:, 1] ** 2 / 8
     beta = 0.4 + 0.3 * x[:, 1] - 0.2 * x[:, 2]

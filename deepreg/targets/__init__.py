@@ -4,13 +4,14 @@ import difflib
 
 from ..design import Design
 from ..errors import OptionError
+from .at import At
 from .average import ATE, ATT, ATU, Coefficient, Mean
 from .base import Scenario, Target
 from .marginal import AME
 
 _REGISTRY: dict[str, type[Target]] = {t.label: t for t in (Coefficient, Mean, ATE, ATT, ATU, AME)}
 
-__all__ = ["AME", "ATE", "ATT", "ATU", "Coefficient", "Mean", "Scenario", "Target", "classes", "names", "resolve"]
+__all__ = ["AME", "ATE", "ATT", "ATU", "At", "Coefficient", "Mean", "Scenario", "Target", "classes", "names", "resolve"]
 
 
 def names() -> list[str]:
@@ -35,7 +36,7 @@ def resolve(target: "str | Target | type[Target]", design: Design) -> tuple[Targ
 
 def _meant(target: "str | Target | type[Target]", design: Design) -> tuple[Target, ...]:
     if isinstance(target, Target):
-        return target.defaults(design) if target == type(target)() else (target,)
+        return target.defaults(design) if target.bare else (target,)
     if isinstance(target, type) and issubclass(target, Target):
         return target.defaults(design)
     if isinstance(target, str) and target.lower() in _REGISTRY:

@@ -1,7 +1,7 @@
 """The Target protocol: a function of theta and of counterfactual units, whose average is estimated."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +23,11 @@ class Target:
     """
 
     label: ClassVar[str]
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is its class without a choice, and so stands for defaults()."""
+        return all(getattr(self, one.name) == one.default for one in fields(self))
 
     @classmethod
     def defaults(cls, design: Design) -> "tuple[Target, ...]":
