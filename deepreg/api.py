@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from . import covariance, families, persist
@@ -118,11 +119,14 @@ def structural(
         subset=subset,
         missing=missing,
         assignment=() if assignment is None else assignment.columns,
+        outcome=chosen.outcome,
         context=context,
     )
+    chosen.check(design.units, design.outcome)
+    chosen, units = chosen.bind(design.units, design.levels)
+    design = replace(design, units=units)
     kind = vcov if vcov is not None else ("cluster" if design.cluster_names else "robust")
     covariance.known(kind, design)
-    chosen.check(design.units, design.outcome)
     if assignment is not None and not design.features and not design.controls:
         raise OptionError(
             f"assignment={assignment!r} says how the treatment was assigned given features, but {formula!r} has none: "

@@ -7,7 +7,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .errors import NotAvailable
 from .evidence import Target
 from .networks import Network
 from .splits import Splits
@@ -53,9 +52,7 @@ class Coordinates:
         intercept = self.structure.intercept
         if intercept is None or not self.structure.movable:
             return theta
-        k = len(self.structure.terms)
-        origin = centre if centre is not None else self.centre
-        theta[..., intercept] -= (origin * theta[..., :k]).sum(-1)  # the origin's intercept entry is 0
+        theta = self.structure.moved(theta, self.centre if centre is None else centre)
         return self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
 
 
@@ -107,12 +104,11 @@ class Standardised:
             for block in blocks(out.shape[1]):  # differentiating takes many times the memory of the result
                 there, theta = self._among(rows[block]), at.around(out[:, block])
                 gradient, hessian = family.derivatives(there, theta)
-                if not family.outcome_free:
-                    try:
-                        hessian = family.information(there, theta)
-                    except NotAvailable:  # the nearest positive semi-definite one
-                        values, vectors = torch.linalg.eigh(hessian)
-                        hessian = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
+                if not family.outcome_free and family.closed:
+                    hessian = family.information(there, theta)
+                elif not family.outcome_free:  # the nearest positive semi-definite one
+                    values, vectors = torch.linalg.eigh(hessian)
+                    hessian = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
                 score[:, block] = gradient @ at.transform / unit[..., None]
                 curvature[:, block] = turn.mT @ hessian @ turn / unit[..., None, None]
             return score, curvature

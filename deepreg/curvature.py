@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import law
 from .design import Design
-from .errors import DataError, NotAvailable, OptionError
+from .errors import DataError, OptionError
 from .families.nuisance import Precision
 from .law import Cells, FittedLaw, Nodes
 from .splits import Splits
@@ -202,9 +202,9 @@ class Regressed:
         splits: Splits, nodes: Nodes | None, options: Options,
     ) -> Lambda:  # fmt: skip
         at = every()
-        try:  # E[Hessian | d, x] is less noisy and never indefinite
+        if structure.family.closed:  # E[Hessian | d, x] is less noisy and never indefinite
             hessian = structure.family.information(u, at)  # (G, n, P, P)
-        except NotAvailable:
+        else:
             hessian = structure.family.derivatives(u, at)[1]
         rows = splits.spare * weight
         mean = (hessian * rows[:, :, None, None]).sum(1) / rows.sum(1)[:, None, None]

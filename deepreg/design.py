@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from deepreg import columns as door
+from deepreg import refusals
 from deepreg.columns import Column
-from deepreg.errors import DataError, DeepregWarning, FormulaError, OptionError
+from deepreg.errors import DataError, DeepregWarning, OptionError
 from deepreg.formula import Parsed, near, read
-from deepreg.recipe import TRANSFORMS, Part, Recipe, Unseen, finite, learn
+from deepreg.recipe import TRANSFORMS, Part, Recipe, Unseen, finite, learn, levels
 from deepreg.sample import Sample, codes, draw
 from deepreg.units import Units
 from deepreg.variables import Variable
-
-COLLINEAR = 1e-11  # a column of which less than this share is left after those before it is their combination
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +58,11 @@ class Design:
     notes: tuple[str, ...] = ()
     n: int = 0  # rows used, and clusters of each kind among them, also where the rows themselves were left behind
     groups: tuple[int, ...] = ()
+
+    @property
+    def levels(self) -> tuple[Any, ...]:
+        """The levels of an outcome that is text or a category, in order; () of any other."""
+        return self.recipe.levels
 
     @property
     def inputs(self) -> Tensor:
@@ -146,6 +150,7 @@ def build(
     subset: str | None = None,
     missing: str = "drop",
     assignment: Sequence[str] = (),
+    outcome: str = "number",
     context: Mapping[str, Any] | None = None,
 ) -> Design:
     """Read a formula against data: the design of `outcome ~ structural terms | features | controls`.
@@ -154,7 +159,9 @@ def build(
     dict of arrays, and is never changed. `weights` names a column of positive weights, `cluster` one or two columns,
     `subset` is a pandas query; missing="drop" leaves rows with missing or infinite values out and counts them by cause,
     "raise" refuses them. `assignment` names columns that describe how the treatment was assigned, kept in the frame.
-    `context` holds names the formula may use besides columns (functions, constants).
+    `outcome` says what it may be: "number"; "levels", text and categories too, of which y holds the positions among
+    the levels; or "durations", also Surv(time, event), of which y is (n, 2). `context` holds names the formula may use
+    besides columns (functions, constants).
 
     Raises FormulaError or DataError, saying what to type instead.
 
@@ -169,7 +176,7 @@ def build(
     table = door.table(data)
     parsed = read(formula, door.names(table), context, TRANSFORMS, [*groups, *([] if weights is None else [weights])])
     borrowed = {name: context[name] for name in sorted(parsed.borrowed)}
-    _refuse_arrays(borrowed, len(door.index(table)), formula)
+    refusals.refuse_arrays(borrowed, len(door.index(table)), formula)
     door.require(table, assignment, "assignment=")
     needed = {**parsed.columns, **({"assignment": tuple(assignment)} if assignment else {})}
     sample = draw(table, needed, weights=weights, cluster=groups, subset=subset, missing=missing, context=context)
@@ -178,11 +185,11 @@ def build(
     learned = {name: Column.learn(series, name in parsed.categorical) for name, series in sample.columns.items()}
     columns = {name: column for name, (column, _) in learned.items()}
     frame = _frame({name: series for name, (_, series) in learned.items()}, sample)
-    _check_outcome(parsed, columns)
-
-    parts, matrices, notes = _learn(parsed, frame, columns, borrowed)
+    if outcome != "levels":
+        refusals.check_outcome(parsed, columns)
+    parts, matrices, notes = _learn(parsed, frame, columns, borrowed, outcome)
     d = matrices["regressors"]
-    _check_regressors(parts["regressors"], d, parsed)
+    refusals.check_regressors(parts["regressors"], d, parsed)
     recipe = Recipe(
         formula=formula,
         outcome=parts["outcome"],
@@ -210,16 +217,18 @@ def _design(
     n = len(sample.rows)
     groups = tuple(name for name in recipe.cluster if name in sample.extra)
     code = codes(sample.extra, groups)
-    y = matrices["outcome"][:, 0] if "outcome" in matrices else np.full(n, np.nan)
+    y = matrices.get("outcome", np.full((n, 1), np.nan))  # (n, 1), or (n, 2) of durations
+    if "outcome" in matrices and recipe.levels:
+        y = y @ np.arange(len(recipe.levels))[:, None]
     d = matrices.get("regressors", np.full((n, len(recipe.regressors.names)), np.nan))
     return Design(
-        units=Units(_tensor(y), _tensor(d), torch.ones(n, dtype=torch.float64)),
+        units=Units(_tensor(y[:, 0] if y.shape[1] == 1 else y), _tensor(d), torch.ones(n, dtype=torch.float64)),
         x=_tensor(matrices.get("features", np.empty((n, 0))), "float32"),
         w=_tensor(matrices.get("controls", np.empty((n, 0))), "float32"),
         terms=recipe.regressors.names,
         features=recipe.features.names if recipe.features else (),
         controls=recipe.controls.names if recipe.controls else (),
-        outcome=recipe.outcome.names[0],
+        outcome=recipe.outcome.label,
         variables=variables,
         weight=_tensor(sample.weight),
         cluster=torch.from_numpy(code),
@@ -237,7 +246,7 @@ def _design(
 
 
 def _learn(
-    parsed: Parsed, frame: pd.DataFrame, columns: Mapping[str, Column], borrowed: Mapping[str, Any]
+    parsed: Parsed, frame: pd.DataFrame, columns: Mapping[str, Column], borrowed: Mapping[str, Any], outcome: str
 ) -> tuple[dict[str, Part], dict[str, np.ndarray], list[str]]:
     parts: dict[str, Part] = {}
     matrices: dict[str, np.ndarray] = {}
@@ -246,8 +255,8 @@ def _learn(
     for name, terms in parsed.parts.items():
         spec, matrix = learn(name, terms, formed, borrowed)
         part = Part(spec, names := tuple(spec.column_names), names, tuple(range(matrix.shape[1])))
-        if name == "outcome" and matrix.shape[1] != 1:
-            raise DataError(f"The outcome {str(terms[0])!r} makes {matrix.shape[1]} columns, not one number per row.")
+        if name == "outcome":
+            refusals.check_width(str(terms[0]), matrix, bool(levels(part)), outcome)
         if name in ("features", "controls") and matrix.shape[1]:
             part, found = part.scale(matrix)
             if not part.names:
@@ -324,70 +333,6 @@ def _groups(cluster: str | Sequence[str] | None) -> tuple[str, ...]:
             f"cluster={cluster!r} is not allowed. Type the name of a column, or of two: ('firm', 'year')."
         )
     return groups
-
-
-def _refuse_arrays(borrowed: Mapping[str, Any], n: int, formula: str) -> None:
-    for name, value in borrowed.items():
-        if not callable(value) and np.ndim(value) and len(value) == n:
-            raise DataError(
-                f"{name!r} in {formula!r} is not a column of the data but a variable of your program with {n} values, "
-                f"which would not follow when rows are left out. Make it a column: data.assign({name}={name})."
-            )
-
-
-def _check_outcome(parsed: Parsed, columns: Mapping[str, Column]) -> None:
-    term = next(iter(parsed.outcome))
-    column = columns.get(str(term))
-    if column is not None and column.kind == "category":
-        levels = column.levels
-        raise DataError(
-            f"The outcome {str(term)!r} is text or a category (levels {', '.join(map(repr, levels[:5]))}), but "
-            f"must be a number. For an outcome of two classes type I({term} == {levels[-1]!r}) ~ ..., or code it in "
-            f"the data: data[{str(term)!r}] == {levels[-1]!r}."
-        )
-
-
-def _check_regressors(part: Part, d: np.ndarray, parsed: Parsed) -> None:
-    n, k = d.shape
-    formula = parsed.text
-    empty = [str(term) for term, names in part.terms() if not names]
-    span = d.max(axis=0) - d.min(axis=0) if k else np.empty(0)
-    flat = [name for name, width in zip(part.names, span, strict=True) if not width and name != "Intercept"]
-    if "Intercept" not in part.names:  # a constant column may then be the intercept itself, unless it is zero
-        flat = [name for name in flat if not d[:, part.names.index(name)].any()]
-    if empty or flat:
-        raise DataError(
-            f"The regressor {(empty + flat)[0]!r} of {formula!r} takes only one value in the {n} rows used, so it has "
-            "no effect to estimate. Take it out of the formula, or use rows in which it varies."
-        )
-    if not k:
-        raise FormulaError(f"The formula {formula!r} has no structural term. Type at least an intercept: 'y ~ 1 + t'.")
-    if k > n:
-        raise DataError(
-            f"The structural terms of {formula!r} make {k} columns, but only {n} rows are used. Use fewer terms."
-        )
-    norms = np.sqrt((d**2).sum(axis=0))
-    r = np.asarray(np.linalg.qr(d / norms, mode="r"))
-    dependent = np.flatnonzero(np.abs(np.diag(r)) < COLLINEAR)
-    if len(dependent):
-        raise DataError(_collinear(d / norms, dependent, part.names, formula))
-
-
-def _collinear(d: np.ndarray, dependent: np.ndarray, names: Sequence[str], formula: str) -> str:
-    first = int(dependent[0])
-    before = [j for j in range(first) if j not in dependent]
-    share = np.linalg.lstsq(d[:, before], d[:, first], rcond=None)[0]
-    partners = [names[j] for j, b in zip(before, share, strict=True) if abs(b) > 1e-8]
-    more = (
-        f" So {'is' if len(dependent) == 2 else 'are'} {', '.join(repr(names[j]) for j in dependent[1:6])}."
-        if len(dependent) > 1
-        else ""
-    )
-    return (
-        f"The structural terms of {formula!r} are collinear: {names[first]!r} is a combination of "
-        f"{', '.join(map(repr, partners))}, so their coefficients are not identified.{more} "
-        f"Remove {names[first]!r} or one of the others."
-    )
 
 
 def _shown(dropped: Mapping[str, int]) -> str:

@@ -21,18 +21,22 @@ class Goodness(NamedTuple):
 def goodness(structure: Structure, u: Units, theta: Tensor, weight: Tensor) -> Goodness:
     """At the theta (R, n, P) of the rows, held out or constant; means over the repeats. Weights are scaled to sum to n.
 
-    R squared is 1 - sum w (y - mean)^2 / sum w (y - average)^2 with E[y | d, x] as the mean. Out of fold both can be
+    R squared is 1 - sum w (y - mean)^2 / sum w (y - average)^2 with E[y | d, x] as the mean, for outcomes that
+    are one number. Out of fold both can be
     worse than those of the intercept alone.
     """
     family, weight = structure.family, weight * (len(weight) / weight.sum())
     llf = [family.log_likelihood(u, one, weight) for one in theta]
     alone = Structure(family, ("Intercept",))
-    constant = Units(u.y, torch.ones_like(u.y)[:, None], u.mask)
+    constant = Units(u.y, torch.ones_like(u.d[:, :1]), u.mask)
     try:
         least = alone.pooled(constant, weight[None]).theta
-        llnull = family.log_likelihood(constant, least.expand(len(u.y), -1), weight)
+        llnull = family.log_likelihood(constant, least.expand(len(u.d), -1), weight)
     except DataError:  # a family that needs more than an intercept
         llnull = float("nan")
+    fit = sum(llf) / len(llf)
+    if family.outcome != "number" or family.labels:
+        return Goodness(fit, llnull, float("nan"))
     average = (weight * u.y).sum() / weight.sum()
     left = torch.stack([(weight * (u.y - family.mean(u, one)) ** 2).sum() for one in theta]).mean()
-    return Goodness(sum(llf) / len(llf), llnull, float(1 - left / (weight * (u.y - average) ** 2).sum()))
+    return Goodness(fit, llnull, float(1 - left / (weight * (u.y - average) ** 2).sum()))

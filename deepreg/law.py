@@ -15,8 +15,7 @@ from torch import Tensor
 
 from .design import Design
 from .errors import DataError
-from .families.continuous import Gaussian
-from .families.nuisance import Multinomial
+from .families import Gaussian, Multinomial
 from .splits import Splits
 from .structure import Structure
 from .theta import Options, Theta, fit
@@ -131,7 +130,7 @@ class FittedLaw:
     def probability(self, x: Tensor, splits: Splits | None = None, trim: bool = True) -> Tensor:
         """P(class | x) of each group; (n, p) -> (G or 1, n, C)."""
         if isinstance(self.classifier, Theta):
-            raw = Multinomial(len(self.cells.table)).mean(_none(x), _values(self.classifier, x, splits))
+            raw = Multinomial.of(len(self.cells.table)).mean(_alone(x), _values(self.classifier, x, splits))
             if not trim:
                 return raw
             floored = raw.maximum(self.floor)
@@ -241,9 +240,10 @@ def _values(theta: Theta, x: Tensor, splits: Splits | None) -> Tensor:
     return theta.values(x) if splits is None else theta.held_out(x, splits)
 
 
-def _none(x: Tensor) -> Units:
-    empty = torch.zeros(len(x), 0, dtype=torch.float64, device=x.device)
-    return Units(empty[:, :0].sum(1), empty, torch.ones(len(x), dtype=torch.float64, device=x.device))
+def _alone(x: Tensor) -> Units:
+    """Units with an intercept and nothing else."""
+    ones = torch.ones(len(x), 1, dtype=torch.float64, device=x.device)
+    return Units(0 * ones[:, 0], ones, ones[:, 0])
 
 
 def _with_class(x: Tensor, c: int, classes: int) -> Tensor:
@@ -261,8 +261,8 @@ def estimate(design: Design, x: Tensor, splits: Splits, options: Options, trim: 
     _check_variation(cells, code, splits)
     classifier = None
     if classes > 1:
-        u = _none(x)._replace(y=code.double())
-        classifier = fit(Structure(Multinomial(classes), ()), u, x, weight, splits, options)
+        u = _alone(x)._replace(y=code.double())
+        classifier = fit(Structure(Multinomial.of(classes), ("Intercept",)), u, x, weight, splits, options)
     share = torch.nn.functional.one_hot(code, classes).double().T @ weight / weight.sum()
     floor = trim * (4 * share).clamp_max(1.0)  # what is rare for everyone is no sign of thin overlap
     continuous = tuple(v.name for v in design.variables if v.kind == "continuous")

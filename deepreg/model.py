@@ -108,7 +108,7 @@ class Model:
         # raises where the fit without features does not exist
         self.structure.pooled(self.structure.standard(u).units, weight[None])
         generator = torch.Generator().manual_seed(seed)
-        curvature = _curvature(hessian, self.assignment)
+        curvature = _curvature(hessian, self.assignment, self.structure.family.lawful)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
         with _threads(len(x)), _Bar(progress) as bar:
             options = Options(chosen, network, trainer, float(penalty), place, generator, bar.step)
@@ -212,15 +212,15 @@ def _part(name: str, value: Any, default: Any, method: str) -> Any:
     return value
 
 
-def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None) -> Curvature:
+def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None, lawful: bool) -> Curvature:
     if assignment is not None:
         if hessian is not None:
             raise OptionError("hessian= and assignment= both say how Lambda(x) is learned; give one of them.")
         return assignment
+    if hessian == "regressed" or (hessian is None and not lawful):
+        return Regressed()
     if hessian is None or hessian == "estimated":
         return EstimatedLaw()
-    if hessian == "regressed":
-        return Regressed()
     if isinstance(hessian, str):
         raise OptionError(f"hessian={hessian!r}: allowed are 'estimated', 'regressed', or a Curvature as an object.")
     return cast(Curvature, _part("hessian", hessian, Regressed(), "inverse"))

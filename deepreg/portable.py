@@ -19,7 +19,6 @@ from .document import Kind, Schema
 from .errors import DeepregError, FormulaError, NotAvailable
 from .estimates import Estimates
 from .families import Family
-from .families.nuisance import Multinomial
 from .goodness import Goodness
 from .influence import Scores
 from .kept import Answer, Kept
@@ -83,7 +82,7 @@ class Stored(NamedTuple):
 _RECORDS = (
     Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Call, Sampling, Estimates,
     Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
-    MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Multinomial,
+    MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda,
 )  # fmt: skip
 _HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)
 

@@ -1,6 +1,7 @@
 """Predictions of the mean outcome, with errors where there are valid ones."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,22 +14,28 @@ from .families import Family
 from .units import Units
 
 
+class Index(NamedTuple):
+    """The linear index of each row, where the mean is a function of nothing else."""
+
+    family: Family
+    value: np.ndarray  # (n,)
+    error: np.ndarray  # (n,)
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """E[y | d, x] for each row, under statsmodels' names.
 
-    With constant coefficients every row has a standard error (delta method) and an interval, that of the index turned
-    into means as in statsmodels. With coefficients that are functions, the error of a single row's function has no
-    normal law to build an interval on, so `se_mean` and `conf_int` raise NotAvailable; averages have errors, see
-    `Results.estimate`.
+    With constant coefficients every row has a standard error (delta method) and an interval: that of the index turned
+    into means as in statsmodels, and of the mean itself where a family has ancillary parameters. With coefficients that
+    are functions, the error of a single row's function has no normal law to build an interval on, so `se_mean` and
+    `conf_int` raise NotAvailable; averages have errors, see `Results.estimate`.
     """
 
     index: pd.Index
     mean: np.ndarray  # (n,)
-    slope: np.ndarray | None = None  # (n,) derivative of the mean in the index
-    error: np.ndarray | None = None  # (n,) standard error of the index
-    bounds: Family | None = None
-    linear: np.ndarray | None = None  # (n,) the index
+    error: np.ndarray | None = None  # (n,) standard error of the mean
+    linear: Index | None = None
 
     @property
     def predicted_mean(self) -> pd.Series:
@@ -38,17 +45,18 @@ class Prediction:
     @property
     def se_mean(self) -> pd.Series:
         """Standard errors of the means; (n,). Raises NotAvailable where coefficients vary."""
-        slope, error, _ = self._known()
-        return pd.Series(np.abs(slope) * error, self.index, name="mean_se")
+        return pd.Series(self._known(), self.index, name="mean_se")
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Intervals of level 1 - alpha for the means, columns lower and upper; NotAvailable where coefficients vary."""
         if not isinstance(alpha, int | float) or not 0 < alpha < 1:
             raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
-        _, error, linear = self._known()
-        width = stats.norm.isf(alpha / 2) * error
-        assert self.bounds is not None
-        ends = np.stack([mean_at(self.bounds, linear - width), mean_at(self.bounds, linear + width)], 1)
+        error, width = self._known(), stats.norm.isf(alpha / 2)
+        if self.linear is None:
+            ends = np.stack([self.mean - width * error, self.mean + width * error], 1)
+        else:
+            family, value, error = self.linear
+            ends = np.stack([mean_at(family, value - width * error), mean_at(family, value + width * error)], 1)
         return pd.DataFrame(np.sort(ends, 1), self.index, ["lower", "upper"])
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -59,34 +67,42 @@ class Prediction:
         return pd.DataFrame({"mean": self.mean, "mean_se": self.se_mean, "mean_ci_lower": ends.lower,
                              "mean_ci_upper": ends.upper}, self.index)  # fmt: skip
 
-    def _known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if self.slope is None or self.error is None or self.linear is None:
+    def _known(self) -> np.ndarray:
+        if self.error is None:
             raise NotAvailable(
                 "A single row's prediction has no valid standard error where coefficients are functions of features. "
                 "Averages have: estimate('ate'), estimate('ame'), or by() for averages within groups."
             )
-        return self.slope, self.error, self.linear
+        return self.error
 
 
 def mean_at(family: Family, index: np.ndarray) -> np.ndarray:
-    """The mean outcome at values of the linear index; (n,) -> (n,)."""
-    return _mean(family, torch.from_numpy(index)).numpy()
+    """The mean outcome at values of the linear index, for families without ancillary parameters; (n,) -> (n,)."""
+    value = torch.from_numpy(index)
+    u = Units(value, value[:, None], torch.ones_like(value))
+    return family.mean(u, torch.ones_like(u.d)).numpy()
 
 
-def _mean(family: Family, index: Tensor) -> Tensor:
-    theta = torch.ones(len(index), 1 + len(family.extra), dtype=index.dtype)
-    return family.mean(Units(index, index[:, None], torch.ones_like(index)), theta)
+def predicted(family: Family, u: Units, theta: Tensor, cov: np.ndarray | None, index: pd.Index) -> Prediction:
+    """Predictions at theta (n, P) for units with rows labelled by `index`; cov (P, P) is that of a constant theta.
 
-
-def with_errors(family: Family, u: Units, theta: Tensor, cov: np.ndarray, index: pd.Index) -> Prediction:
-    """Predictions at constant theta (P,) with covariance (P, P) of theta, for units with rows labelled by `index`."""
-    k = u.d.shape[1]
-    d = u.d.cpu()
-    linear = (d @ theta[:k].cpu()).requires_grad_(True)
+    Raises NotAvailable for a family with several means.
+    """
+    if family.labels:
+        raise NotAvailable(
+            f"get_prediction() is about one mean, and family {family.name!r} has {len(family.labels)}: "
+            f"{', '.join(family.labels)}. Use predict(), or estimate('mean') for averages with errors."
+        )
+    u, at = Units(*(part.cpu() for part in u)), theta.cpu().clone().requires_grad_(True)
     with torch.enable_grad():
-        mean = _mean(family, linear)
-        (slope,) = torch.autograd.grad(mean.sum(), linear)
-    variance = ((d @ torch.from_numpy(cov[:k, :k])) * d).sum(1)
-    return Prediction(
-        index, mean.detach().numpy(), slope.numpy(), variance.sqrt().numpy(), family, linear.detach().numpy()
-    )
+        mean = family.mean(u, at)
+        (gradient,) = torch.autograd.grad(mean.sum(), at)
+    if cov is None:
+        return Prediction(index, mean.detach().numpy())
+    spread = torch.from_numpy(cov)
+    error = ((gradient @ spread) * gradient).sum(1).sqrt().numpy()
+    linear = None
+    if at.shape[1] == u.d.shape[1]:
+        variance = ((u.d @ spread) * u.d).sum(1)
+        linear = Index(family, (u.d * at.detach()).sum(1).numpy(), variance.sqrt().numpy())
+    return Prediction(index, mean.detach().numpy(), error, linear)

@@ -22,6 +22,7 @@ from deepreg.errors import DataError, FormulaError
 from deepreg.formula import check_stored
 
 Spec: TypeAlias = ModelSpec
+CATEGORICAL = Factor.Kind.CATEGORICAL
 CLIP = 5.0  # standard deviations at which a standardised feature is cut off
 MEND = "Restrict the rows, e.g. subset='x > 0', or write a term that is defined for all of them, e.g. np.log1p(x)."
 
@@ -38,6 +39,12 @@ def _spline(basis: Any, extend: bool) -> Any:
     return stateful_transform(spline)
 
 
+def _durations(time: Any, event: Any) -> FactorValues[Any]:
+    """The outcome of a duration: how long, and 1 where it ended then, 0 where it was still going on."""
+    return FactorValues({"time": np.asarray(time, dtype="float64"), "event": np.asarray(event, dtype="float64")},
+                        kind="numerical", spans_intercept=False)  # fmt: skip
+
+
 @stateful_transform
 def _standardize(
     x: Any, center: bool = True, rescale: bool = True, ddof: int = 0, *, _state: dict[str, Any]
@@ -52,6 +59,7 @@ def _standardize(
 
 TRANSFORMS: Mapping[str, Any] = {
     **{name: transform for name, transform in FORMULAIC.items() if name != "hashed"},  # buckets have no names
+    "Surv": _durations,
     "standardize": _standardize,
     "scale": _standardize,
     "bs": _spline(basis_spline, extend=True),
@@ -115,6 +123,11 @@ class Part:
     mean: np.ndarray | None = None  # (len(keep),)
     sd: np.ndarray | None = None
 
+    @property
+    def label(self) -> str:
+        """The name of its column; of several, that of the term they come from."""
+        return self.names[0] if len(self.names) == 1 else str(next(iter(self.spec.formula)))
+
     def terms(self) -> list[tuple[str, tuple[str, ...]]]:
         """Every term of the part with the names of its columns."""
         return [(str(term), tuple(columns)) for term, _, columns in self.spec.structure or ()]
@@ -161,6 +174,11 @@ class Recipe:
             raise DataError(f"The formula {self.formula!r} has no {name}.")
         return part
 
+    @property
+    def levels(self) -> tuple[Any, ...]:
+        """The levels of the outcome where it is text or a category."""
+        return levels(self.outcome)
+
     def check(self) -> None:
         """Raise FormulaError unless a file may hold the formula, for its terms are evaluated on other data."""
         parts = {"outcome": self.outcome, "regressors": self.regressors, "features": self.features}
@@ -186,6 +204,12 @@ class Recipe:
     def matrix(self, part: str, formed: pd.DataFrame) -> tuple[np.ndarray, list[Unseen]]:
         """The unscaled columns of one part for conformed data, and the factor values that are no known level."""
         return evaluate(part, self.part(part), formed, self.context)
+
+
+def levels(part: Part) -> tuple[Any, ...]:
+    """The levels of a part that is one categorical factor, with a column for each; () of any other."""
+    found = [state.get("categories") for kind, state in part.spec.encoder_state.values() if kind is CATEGORICAL]
+    return tuple(found[0]) if len(found) == 1 and len(part.columns) == len(found[0]) else ()
 
 
 def learn(

@@ -15,14 +15,14 @@ from .call import spelled
 from .comparison import Comparison, compare
 from .curvature import Lambda
 from .design import Design
-from .errors import OptionError
+from .errors import NotAvailable, OptionError
 from .estimates import Estimates
 from .figures import Figures
 from .influence import Scores
 from .kept import Kept
 from .law import FittedLaw, Overlap
 from .portable import Asked
-from .prediction import Prediction, with_errors
+from .prediction import Prediction, predicted
 from .report.summary import Summary
 from .sampling import Sampling
 from .specification import Specification
@@ -179,14 +179,20 @@ class Results:
         return {"N": self.nobs, "r2": self.rsquared, "pseudo_r2": self.prsquared, "ll": self.llf}.get(key)
 
     @property
-    def fittedvalues(self) -> pd.Series:
+    def fittedvalues(self) -> pd.Series | pd.DataFrame:
         """E[y | d, x] for the rows used, held out; on their index."""
         return self.predict().iloc[self.design.rows]
 
     @property
     def resid(self) -> pd.Series:
-        """Outcome less `fittedvalues`."""
-        return (self.design.units.y.numpy() - self.fittedvalues).rename("resid")
+        """Outcome less `fittedvalues`. Raises NotAvailable where the outcome is no single number."""
+        return (self._outcome("resid") - self.predict().iloc[self.design.rows]).rename("resid")
+
+    def _outcome(self, wanted: str) -> pd.Series:
+        family = self.structure.family
+        if family.outcome != "number" or family.labels:
+            raise NotAvailable(f"{wanted} needs an outcome that is one number, unlike that of family {family.name!r}.")
+        return pd.Series(self.design.units.y.cpu().numpy(), self.design.index[self.design.rows])
 
     @property
     def history(self) -> History | None:
@@ -262,8 +268,7 @@ class Results:
         Differences have errors from both fits' influence functions, and are tested together. `names` maps coefficients
         of this fit to those of the other where they are called differently.
         """
-        y = pd.Series(self.design.units.y.cpu().numpy(), self.design.index[self.design.rows])
-        return compare(self.averages, other, names, y)
+        return compare(self.averages, other, names, self._outcome("compare()"))
 
     def vcov(self, kind: str | Mapping[str, str], data: object = None) -> "Results":
         """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters.
@@ -312,24 +317,24 @@ class Results:
         design, values = self._at(new, regressors=not whole)
         columns = []
         for target in effects.values():
-            h = target.h(self.structure, values, design.units, *(
-                _units(design, edit) for edit in target.scenarios(self.design))).cpu().numpy()  # fmt: skip
-            columns.append(h)
-        return self._rows(design, np.concatenate(columns, 1), list(effects))
+            edited = (design.frame.assign(**edit) for edit in target.scenarios(self.design))
+            counterfactual = (design.units._replace(d=design.structural(frame)) for frame in edited)
+            columns.append(target.h(self.structure, values, design.units, *counterfactual).cpu().numpy())
+        return self._rows(design, np.concatenate(columns, 1), list(self.structure.each(effects)))
 
-    def predict(self, new: object = None) -> pd.Series:
-        """E[y | d, x] for each row at its own structural variables; rows as in theta()."""
+    def predict(self, new: object = None) -> pd.Series | pd.DataFrame:
+        """E[y | d, x] for each row at its own structural variables, a column for each mean; rows as in theta()."""
         design, values = self._at(new)
-        mean = self.structure.family.mean(design.units, values.cpu())
-        return self._rows(design, mean[:, None].numpy(), [self.design.outcome]).iloc[:, 0]
+        labels = self.structure.family.labels
+        frame = self._rows(design, self.structure.mean(design.units, values).numpy(),
+                           list(labels) if labels else [self.design.outcome])  # fmt: skip
+        return frame if labels else frame.iloc[:, 0]
 
     def get_prediction(self, new: object = None) -> Prediction:
         """Predictions of the mean, with errors and intervals where coefficients are constant; rows used."""
         design, values = self._at(new)
-        labels = design.index[design.rows]
-        if not self.scores.constant:
-            return Prediction(labels, self.structure.family.mean(design.units, values).numpy())
-        return with_errors(self.structure.family, design.units, values[0], self.averages.cov, labels)
+        cov = self.averages.cov if self.scores.constant else None
+        return predicted(self.structure.family, design.units, values, cov, design.index[design.rows])
 
     def _at(self, new: object, regressors: bool = True) -> tuple[Design, Tensor]:
         if new is None:
@@ -391,8 +396,3 @@ class Results:
 
     def __repr__(self) -> str:
         return f"<deepreg Results of {self.design.formula!r}: {len(self.structure.names)} averages, n = {self.nobs:,}>"
-
-
-def _units(design: Design, edit):  # type: ignore[no-untyped-def]
-    d = design.structural(design.frame.assign(**edit))
-    return design.units._replace(d=d)

@@ -9,7 +9,7 @@ from .additive import Additive
 from .coordinates import Coordinates
 from .design import Design
 from .errors import FileError
-from .families.nuisance import Multinomial
+from .families import Multinomial
 from .kept import Kept
 from .law import FittedLaw
 from .networks import MLP, Network, Partitioned, StackedMLP
@@ -22,11 +22,9 @@ from .theta import Networks, Theta, Uncentred
 def check(result: Fit) -> None:
     """Raise FileError where the shapes of a result contradict each other."""
     design, structure = result.design, result.structure
-    if isinstance(structure.family, Multinomial):  # it serves the law of a treatment alone
-        raise FileError("its family is none of an outcome")
     _design(design)
     _equal("terms", structure.terms, design.terms)
-    size, inputs = _size(structure, None), len(design.features) + len(design.controls)
+    size, inputs = len(structure.names), len(design.features) + len(design.controls)
     if isinstance(result.scores, Kept):
         _kept(result.scores, structure, design)
     else:
@@ -50,8 +48,9 @@ def _design(design: Design) -> None:
     _shape("x", design.x, rows, len(design.features))
     _shape("w", design.w, rows, len(design.controls))
     _shape("cluster", design.cluster, rows, len(design.cluster_names))
-    for name, vector in (("y", design.units.y), ("mask", design.units.mask), ("weight", design.weight)):
+    for name, vector in (("mask", design.units.mask), ("weight", design.weight)):
         _shape(name, vector, rows)
+    _shape("y", design.units.y, rows, *design.units.y.shape[1:2])
     _equal("rows of the frame", len(design.frame), rows)
     _equal("clusters", len(design.groups), len(design.cluster_names))
     if rows:
@@ -84,13 +83,6 @@ def _kept(kept: Kept, structure: Structure, design: Design) -> None:
         _shape("constant theta", kept.everywhere, len(structure.names))
 
 
-def _size(structure: Structure, start: Tensor | None) -> int:
-    """P, without the names of a million classes that there are not."""
-    if isinstance(structure.family, Multinomial) and start is not None:
-        _equal("classes", structure.family.classes, start.shape[1] + 1)
-    return len(structure.names)
-
-
 def _theta(theta: Theta, structure: Structure | None, inputs: int) -> None:
     at = theta.coordinates
     size = _coordinates(at)
@@ -119,7 +111,7 @@ def _theta(theta: Theta, structure: Structure | None, inputs: int) -> None:
 def _coordinates(at: Coordinates) -> int:
     _equal("dimensions", at.start.dim(), 2)
     groups, size = at.start.shape
-    _equal("columns of theta", _size(at.structure, at.start), size)
+    _equal("columns of theta", len(at.structure.names), size)
     _equal("groups", groups > 0, True)
     _shape("transform", at.transform, groups, size, size)
     _shape("unit", at.unit, groups)
@@ -177,7 +169,7 @@ def _law(law: FittedLaw, inputs: int) -> None:
         _shape("support", law.support, 2, variables)
     if isinstance(law.classifier, Theta):
         _theta(law.classifier, None, inputs)
-        _equal("classes", law.classifier.coordinates.structure.family, Multinomial(classes))
+        _equal("classes", law.classifier.coordinates.structure.family, Multinomial.of(classes))
     for moment in law.moments:
         if not isinstance(moment, Theta):
             raise FileError("its law of the treatment is given row by row")

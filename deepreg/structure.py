@@ -1,6 +1,6 @@
 """The structural model without its functions: names of theta, and the homogeneous fit that networks start from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -55,14 +55,34 @@ class Structure:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The columns of theta that controls may move: the intercept and the ancillary parameters."""
-        k = len(self.terms)
-        return tuple(j for j in range(len(self.names)) if j >= k or j == self.intercept)
+        """The columns of theta that controls may move: the intercepts and the ancillary parameters."""
+        k, blocks = len(self.terms), len(self.family.prefixes)
+        return tuple(j for j in range(len(self.names)) if j >= blocks * k or j % k == self.intercept)
 
     @property
     def movable(self) -> bool:
-        """Whether the origin of d is free: an index with an intercept, which absorbs any function of x."""
-        return self.intercept is not None and self.family.indexed
+        """Whether the origin of d is free: indices with an intercept, which absorbs any function of x."""
+        return self.intercept is not None and bool(self.family.prefixes)
+
+    def moved(self, theta: Tensor, origin: Tensor) -> Tensor:
+        """Theta for d, given theta for d - origin: every intercept gives what its slopes do at the origin.
+
+        (..., P), (..., K) -> (..., P), in place. The intercept's entry of the origin is 0.
+        """
+        k = len(self.terms)
+        for start in range(0, len(self.family.prefixes) * k, k):
+            theta[..., start + (self.intercept or 0)] -= (origin * theta[..., start : start + k]).sum(-1)
+        return theta
+
+    def mean(self, u: Units, theta: Tensor) -> Tensor:
+        """E[y | d, x] of each of the M means, one unless the family has labels; (..., P) -> (..., M)."""
+        mean = self.family.mean(u, theta)
+        return mean if self.family.labels else mean[..., None]
+
+    def each(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Names of what is asked of every mean, in the order in which (..., names, M) is flattened."""
+        labels = self.family.labels
+        return tuple(f"{name}, {label}" for name in names for label in labels) if labels else tuple(names)
 
     def standard(self, u: Units) -> "Standard":
         """The units in coordinates in which neither origin nor unit of the outcome and the regressors matters.
@@ -77,8 +97,10 @@ class Structure:
         mean[self.intercept], scale[self.intercept] = 0.0, 1.0
         scale = torch.where(scale > 0, scale, 1.0)
         k = u.d.shape[1]
-        turn[:k, :k] /= scale[:, None]
-        turn[self.intercept, :k] -= mean / scale
+        for start in range(0, len(self.family.prefixes) * k, k):
+            block = slice(start, start + k)
+            turn[block, block] /= scale[:, None]
+            turn[start + self.intercept, block] -= mean / scale
         return Standard(Units(y, (u.d - mean) / scale, u.mask), turn, shift, unit)
 
     def pooled(self, u: Units, weight: Tensor, rows: Tensor | None = None) -> Pooled:

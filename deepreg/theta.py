@@ -71,8 +71,7 @@ class Uncentred:
     def outputs(self, x: Tensor, centre: Tensor) -> Tensor:
         """(n, p) and E[d | x] (G, n, K) -> (G, n, P)."""
         theta = self.own.around(self.surface.outputs(x))
-        k, intercept = len(self.own.structure.terms), self.own.structure.intercept
-        theta[..., intercept] += ((centre - self.own.centre) * theta[..., :k]).sum(-1)
+        theta = self.own.structure.moved(theta, self.own.centre - centre)
         back = torch.linalg.inv(self.shared.transform)
         return (theta - self.shared.start[:, None, :]) @ back.mT
 

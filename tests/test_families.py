@@ -1,122 +1,59 @@
 """What every family promises: losses, derivatives, means and draws that agree with each other and with textbooks."""
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 import torch
-from scipy import stats
-from torch import Tensor
+from family_cases import CASES, K, N, units
 
 from deepreg import families
 from deepreg.errors import DataError, NotAvailable, OptionError
 from deepreg.families import Family
-from deepreg.families.nuisance import Multinomial, Precision
+from deepreg.families.categorical import Multinomial
+from deepreg.families.nuisance import Precision
 from deepreg.structure import Structure, score_of
 from deepreg.units import Units
 
 every = pytest.mark.parametrize("name", families.names())
-N, K = 40, 3
 
 
-def units(family: Family, n: int = N, seed: int = 2) -> tuple[Units, Tensor]:
-    """Units drawn at theta (n, P)."""
-    g = torch.Generator().manual_seed(seed)
-    d = torch.cat([torch.ones(n, 1), torch.randn(n, K - 1, generator=g)], 1).double()
-    size = len(family.names(("Intercept", "a", "b")))
-    theta = 0.4 * torch.randn(n, size, generator=g, dtype=torch.float64)
-    empty = Units(torch.zeros(n, dtype=torch.float64), d, torch.ones(n, dtype=torch.float64))
-    return empty._replace(y=family.simulate(empty, theta, g)), theta
-
-
-def numpy_parts(u: Units, theta: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    d, y, t = u.d.numpy(), u.y.numpy(), theta.numpy()
-    return y, d, (d * t[:, : d.shape[1]]).sum(1), t
-
-
-def outer(d: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return d[:, :, None] * d[:, None, :] * weight[:, None, None]
-
-
-def linear(u: Units, theta: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y, d, eta, _ = numpy_parts(u, theta)
-    return -stats.norm.logpdf(y, eta), -(y - eta)[:, None] * d, outer(d, np.ones_like(y))
-
-
-def gaussian(u: Units, theta: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y, d, eta, t = numpy_parts(u, theta)
-    precision, e = np.exp(-2 * t[:, -1]), y - eta
-    score = np.c_[-(e * precision)[:, None] * d, 1 - e**2 * precision]
-    hessian = np.zeros((len(y), K + 1, K + 1))
-    hessian[:, :K, :K] = outer(d, precision)
-    hessian[:, :K, K] = hessian[:, K, :K] = 2 * (e * precision)[:, None] * d
-    hessian[:, K, K] = 2 * e**2 * precision
-    return -stats.norm.logpdf(y, eta, np.exp(t[:, -1])), score, hessian
-
-
-def logit(u: Units, theta: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y, d, eta, _ = numpy_parts(u, theta)
-    p = 1 / (1 + np.exp(-eta))
-    return -stats.bernoulli.logpmf(y.astype(int), p), (p - y)[:, None] * d, outer(d, p * (1 - p))
-
-
-def poisson(u: Units, theta: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y, d, eta, _ = numpy_parts(u, theta)
-    mu = np.exp(eta)
-    return -stats.poisson.logpmf(y.astype(int), mu), (mu - y)[:, None] * d, outer(d, mu)
-
-
-TEXTBOOK: dict[str, Callable[[Units, Tensor], tuple[np.ndarray, np.ndarray, np.ndarray]]] = {
-    "linear": linear, "gaussian": gaussian, "logit": logit, "poisson": poisson,
-}  # fmt: skip
-# what no family can have drawn, and words that the error says besides the name of the column
-CONSTANT = [
-    ([2.5, 2.5, 2.5], ["an outcome that varies", "is 2.5 in all 3 rows", "subset"]),
-    ([2.0**62, 2.0**62 + 1024, 2.0**62], ["to 12 digits", "subtract a constant"]),
-    ([1e200, 2e200, 0], ["as large as 2.0e+200", "other units"]),
-    ([1e-200, 2e-200, 0], ["a range of 2.0e-200", "other units"]),
-]
-IMPOSSIBLE: dict[str, list[tuple[list[float], list[str]]]] = {
-    "linear": CONSTANT,
-    "gaussian": CONSTANT,
-    "logit": [
-        ([0.0, 1, 2], ["3 distinct values (0, 1, 2)", "I((wage > 1) * 1)", "family='linear'"]),
-        ([0.0, 0.5, 1], ["0 and 1"]),
-        ([-1.0, 1, 1], ["0 and 1"]),
-        ([1.0, 1, 1], ["both 0 and 1", "every row is 1"]),
-        ([0.0, 0, 0], ["every row is 0"]),
-    ],
-    "poisson": [
-        ([1.0, -1, -3], ["2 negative values (smallest -3)", "subset='wage >= 0'", "family='linear'"]),
-        ([0.0, 0, 0], ["every row is 0", "subset"]),
-    ],
-}
-
-
-def test_the_tables_of_this_file_hold_every_family() -> None:
-    assert sorted(TEXTBOOK) == sorted(IMPOSSIBLE) == families.names()
+def test_there_is_a_case_for_every_family() -> None:
+    assert sorted(CASES) == families.names()
+    for name, case in CASES.items():
+        assert case.family.name == name
 
 
 @every
-def test_loss_score_and_hessian_are_those_of_the_textbook(name: str) -> None:
-    family = families.get(name)
-    u, theta = units(family)
-    loss, score, hessian = TEXTBOOK[name](u, theta)
+def test_the_loss_is_that_of_other_software(name: str) -> None:
+    case = CASES[name]
+    u, theta = units(case)
     elsewhere = theta + 0.3
-    change = (family.loss(u, elsewhere) - family.loss(u, theta)).numpy()  # terms free of theta may be left out
-    np.testing.assert_allclose(change, TEXTBOOK[name](u, elsewhere)[0] - loss, rtol=1e-9, atol=1e-10)
-    ours = family.derivatives(u, theta)
+    change = (case.family.loss(u, elsewhere) - case.family.loss(u, theta)).numpy()  # what is free of theta may be left
+    np.testing.assert_allclose(change, case.density(u, elsewhere) - case.density(u, theta), rtol=1e-8, atol=1e-9)
+    likelihood = case.family.log_likelihood(u, theta, torch.ones(N, dtype=torch.float64))
+    if case.likelihood:
+        np.testing.assert_allclose(likelihood, -case.density(u, theta).sum(), rtol=1e-9)
+
+
+@every
+def test_score_and_hessian_are_those_of_the_textbook(name: str) -> None:
+    case = CASES[name]
+    if case.derivatives is None:  # finite differences have to do
+        return
+    u, theta = units(case)
+    score, hessian = case.derivatives(u, theta)
+    ours = case.family.derivatives(u, theta)
     np.testing.assert_allclose(ours[0], score, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(ours[1], hessian, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(score_of(family, u, theta), score, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(score_of(case.family, u, theta), score, rtol=1e-10, atol=1e-12)
 
 
 @every
 def test_derivatives_by_finite_differences(name: str) -> None:
-    family = families.get(name)
-    u, theta = units(family)
+    family = CASES[name].family
+    u, theta = units(CASES[name])
     score, hessian = family.derivatives(u, theta)
     for j, step in enumerate(1e-5 * torch.eye(theta.shape[1], dtype=torch.float64)):
         slope = (family.loss(u, theta + step) - family.loss(u, theta - step)) / 2e-5
@@ -129,8 +66,8 @@ def test_derivatives_by_finite_differences(name: str) -> None:
 
 @every
 def test_a_batch_is_its_rows(name: str) -> None:
-    family = families.get(name)
-    u, theta = units(family)
+    family = CASES[name].family
+    u, theta = units(CASES[name])
     whole = (family.loss(u, theta), family.mean(u, theta), *family.derivatives(u, theta))
     for i in range(N):
         one, at = Units(*(part[i : i + 1] for part in u)), theta[i : i + 1]
@@ -144,18 +81,18 @@ def test_a_batch_is_its_rows(name: str) -> None:
 @every
 def test_leading_axes_broadcast(name: str) -> None:
     """Replicates, then units, then quadrature nodes."""
-    family = families.get(name)
-    u, theta = units(family)
+    family = CASES[name].family
+    u, theta = units(CASES[name])
     many = torch.stack([theta, theta - 0.2, theta * 0])  # (3, n, P) against units (n, ...)
     nodes = Units(u.y[:, None], u.d[:, None] + torch.tensor([0.0, 0.5])[:, None], u.mask[:, None])  # (n, 2, K)
     for value in (family.loss, family.mean):
         got = value(u, many)
-        assert got.shape == (3, N)
+        assert got.shape[:2] == (3, N)
         for layer, expected in zip(got, many, strict=True):
             np.testing.assert_allclose(layer, value(u, expected), rtol=1e-12)
         inside = value(nodes, many[:, :, None])
-        assert inside.shape == (3, N, 2)
-        np.testing.assert_allclose(inside[..., 0], got, rtol=1e-12)
+        assert inside.shape[:3] == (3, N, 2)
+        np.testing.assert_allclose(inside[:, :, 0], got, rtol=1e-12)
     size = theta.shape[1]
     assert family.derivatives(u, many)[1].shape == (3, N, size, size)
     expanded = nodes._replace(d=nodes.d.expand(3, N, 2, K))
@@ -166,29 +103,33 @@ def test_leading_axes_broadcast(name: str) -> None:
 
 @every
 def test_draws_have_the_mean_and_the_information(name: str) -> None:
-    family = families.get(name)
-    rows, draws = 4, 40_000
-    u, theta = units(family, rows, seed=5)
+    case = CASES[name]
+    family, rows, draws = case.family, 4, 40_000
+    u, theta = units(case, rows, seed=5)
     wide, at = u.d.expand(draws, rows, K), theta.expand(draws, *theta.shape)
     drawn = Units(u.y, wide, u.mask)
     drawn = drawn._replace(y=family.simulate(drawn, at, torch.Generator().manual_seed(1)))
-    error = drawn.y.std(0) / draws**0.5
-    assert bool(((drawn.y.mean(0) - family.mean(u, theta)).abs() < 4 * error).all())
-    hessian = family.derivatives(drawn, at)[1]
+    y = drawn.y
+    if family.labels:
+        y = (y[..., None] == torch.arange(len(family.labels))).double()
+    if family.outcome != "durations":  # which are observed in part
+        assert bool(((y.mean(0) - family.mean(u, theta)).abs() < 4 * y.std(0) / draws**0.5).all())
+    score, hessian = family.derivatives(drawn, at)
     error = hessian.std(0) / draws**0.5 + 1e-9
     assert bool(((hessian.mean(0) - family.information(u, theta)).abs() < 4.5 * error).all())
-    if name != "linear":  # a likelihood: the score has mean zero and the information for its variance
-        score = family.derivatives(drawn, at)[0]
+    if case.likelihood:  # the score has mean zero and the information for its variance
         variance = (score[..., :, None] * score[..., None, :]).mean(0)
         np.testing.assert_allclose(variance, family.information(u, theta), rtol=0.1, atol=0.1)
 
 
 @every
 def test_the_homogeneous_fit_recovers_what_was_drawn(name: str) -> None:
-    family, n = families.get(name), 20_000
+    case, n = CASES[name], 20_000
+    family = case.family
     structure = Structure(family, ("Intercept", "a", "b"))
-    u, _ = units(family, n)
-    truth = torch.tensor([0.3, -0.5, 0.4, 0.2], dtype=torch.float64)[: len(structure.names)]
+    u, _ = units(case, n)
+    truth = torch.tensor(case.truth, dtype=torch.float64)
+    assert len(truth) == len(structure.names)
     u = u._replace(y=family.simulate(u, truth.expand(n, -1), torch.Generator().manual_seed(3)))
     weight = torch.stack([torch.ones(n), (torch.arange(n) % 2) * 2.0]).double()
     fit = structure.pooled(u, weight)
@@ -205,8 +146,8 @@ def test_the_homogeneous_fit_recovers_what_was_drawn(name: str) -> None:
 
 @every
 def test_a_standardised_outcome_is_mapped_back(name: str) -> None:
-    family = families.get(name)
-    u, theta = units(family)
+    family = CASES[name].family
+    u, theta = units(CASES[name])
     y, shift, scale = family.standardise(u)
     np.testing.assert_allclose(y * scale + shift, u.y, rtol=1e-12, atol=1e-12)
     back = family.unstandardise(theta.clone(), shift, scale, 0)
@@ -214,7 +155,7 @@ def test_a_standardised_outcome_is_mapped_back(name: str) -> None:
     small, large = family.loss(u._replace(y=y), theta), family.loss(u, back)
     change = family.loss(u._replace(y=y), theta * 0.5) - small
     moved = family.loss(u, family.unstandardise(theta * 0.5, shift, scale, 0)) - large
-    unit = {"linear": scale**2, "poisson": scale}.get(name, 1.0)  # least squares and counts have units
+    unit = CASES[name].unit(scale)
     np.testing.assert_allclose(moved, change * unit, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(family.unstandardise_loss(u._replace(y=y), small, scale), large, rtol=1e-9, atol=1e-9)
 
@@ -222,8 +163,8 @@ def test_a_standardised_outcome_is_mapped_back(name: str) -> None:
 @every
 def test_far_out_in_single_precision(name: str) -> None:
     """Losses and scores stay finite at an index of 60, where naive forms overflow or cancel."""
-    family = families.get(name)
-    u, theta = units(family)
+    family = CASES[name].family
+    u, theta = units(CASES[name])
     u = Units(*(part.float() for part in u))
     for far in (-60.0, 60.0):
         at = theta.float() * 0
@@ -233,10 +174,10 @@ def test_far_out_in_single_precision(name: str) -> None:
 
 @every
 def test_check_refuses_what_cannot_be_and_passes_what_can(name: str) -> None:
-    family = families.get(name)
-    u, _ = units(family)
+    family = CASES[name].family
+    u, _ = units(CASES[name])
     family.check(u, "wage")
-    for values, words in IMPOSSIBLE[name]:
+    for values, words in CASES[name].impossible:
         with pytest.raises(DataError, match=f"family='{name}'") as caught:
             family.check(u._replace(y=torch.tensor(values, dtype=torch.float64)), "wage")
         for word in ("'wage'", *words):
@@ -247,7 +188,7 @@ def test_check_refuses_what_cannot_be_and_passes_what_can(name: str) -> None:
 def test_families_are_found_by_name_class_and_object(name: str) -> None:
     family = families.get(name)
     assert family.name == name and families.get(type(family)) == families.get(family) == family
-    assert family.names(("a", "b")) == ("a", "b", *family.extra)
+    assert len(family.names(("a", "b"))) == 2 * len(family.prefixes) + len(family.extra)
     assert isinstance(hash(family), int)
 
 
@@ -270,7 +211,7 @@ def test_a_family_without_a_closed_information_says_what_to_type() -> None:
         name = "cubic"
         outcome_free = False
 
-    u, theta = units(families.get("linear"))
+    u, theta = units(CASES["linear"])
     with pytest.raises(NotAvailable, match=r"'cubic' depends on the outcome.*hessian='regressed'"):
         Cubic().information(u, theta)
 
@@ -280,18 +221,20 @@ def test_a_family_without_a_closed_information_says_what_to_type() -> None:
 
 def test_multinomial_equals_statsmodels() -> None:
     rng = np.random.default_rng(8)
+    x = rng.normal(size=300)
     label = rng.choice(4, size=300, p=[0.4, 0.3, 0.2, 0.1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ref = sm.MNLogit(label, np.ones((300, 1))).fit(disp=0)
-    family = Multinomial(4)
-    u = Units(torch.tensor(label, dtype=torch.float64), torch.zeros(300, 0).double(), torch.ones(300).double())
-    fit = Structure(family, ()).pooled(u, torch.ones(1, 300, dtype=torch.float64))
-    np.testing.assert_allclose(fit.theta[0], np.ravel(ref.params), rtol=1e-8)
-    np.testing.assert_allclose(float(fit.loss) * 300, -ref.llf, rtol=1e-10)
-    np.testing.assert_allclose(np.linalg.inv(fit.hessian[0]) / 300, ref.cov_params(), rtol=1e-6)
-    np.testing.assert_allclose(family.mean(u, fit.theta)[0], np.bincount(label) / 300, rtol=1e-8)
-    assert family.names(()) == ("class 1", "class 2", "class 3")
+    for d in (np.ones((300, 1)), np.c_[np.ones(300), x]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ref = sm.MNLogit(label, d).fit(disp=0)
+        family = Multinomial.of(4)
+        u = Units(torch.tensor(label).double(), torch.tensor(d), torch.ones(300).double())
+        fit = Structure(family, ("Intercept", "x")[: d.shape[1]]).pooled(u, torch.ones(1, 300, dtype=torch.float64))
+        np.testing.assert_allclose(fit.theta[0], np.ravel(ref.params, "F"), rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(float(fit.loss) * 300, -ref.llf, rtol=1e-10)
+        np.testing.assert_allclose(np.linalg.inv(fit.hessian[0]) / 300, ref.cov_params(), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(family.mean(u, fit.theta[0].expand(300, -1)).mean(0), np.bincount(label) / 300)
+    assert family.names(("Intercept", "x"))[:3] == ("1: Intercept", "1: x", "2: Intercept")
 
 
 def test_precision_is_minimal_at_the_inverse_of_the_mean() -> None:

@@ -33,7 +33,16 @@ LAYERS = (
     {"simulate"},
     {"cli"},
 )
-STEP = ("columns", "expression", "formula", "readers", "recipe", "sample", "variables")  # one step of the pipeline
+STEP = (
+    "columns",
+    "expression",
+    "formula",
+    "readers",
+    "recipe",
+    "refusals",
+    "sample",
+    "variables",
+)  # one step of the pipeline
 SAME = dict.fromkeys(STEP, "design")
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 DOORS = {

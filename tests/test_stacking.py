@@ -14,8 +14,7 @@ from deepreg import splits as cross_fitting
 from deepreg import theta as surface
 from deepreg.coordinates import Standardised
 from deepreg.errors import OptionError
-from deepreg.families import Gaussian, Linear, Logit, Poisson
-from deepreg.families.nuisance import Multinomial
+from deepreg.families import Gaussian, Linear, Logit, Multinomial, Poisson
 from deepreg.networks import MLP
 from deepreg.splits import Splits
 from deepreg.stacking import stack
@@ -101,10 +100,8 @@ def fitted(x, *functions, family=None, reads=None, change=lambda y, splits: y, l
     one, size = torch.ones(n, dtype=torch.float64), theta.shape[1] - len(family.extra)
     d = torch.stack([one, torch.bernoulli(0.5 * one, generator=g)], 1)[:, :size]
     if isinstance(family, Multinomial):
-        d = d[:, :0]
-        y = torch.multinomial(family.mean(Units(one, d, one), theta), 1, generator=g)[:, 0].double()
-    else:
-        y = family.simulate(Units(one, d, one), theta, g)
+        d = d[:, :1]
+    y = family.simulate(Units(one, d, one), theta, g)
     splits = cross_fitting.make(n, folds=3, members=1, repeats=1, generator=generator())
     u = Units(change(y, splits), d, one)
     options = surface.Options(learners, MLP((6,)), LBFGS(steps=10), 1e-3, torch.device("cpu"), generator())
@@ -124,7 +121,7 @@ CASES = {
     "logit": (Logit(), lambda x: 1.5 * x[:, 0], lambda x: 1 + 1.5 * x[:, 1]),
     "poisson": (Poisson(), lambda x: 0.5 * x[:, 0], lambda x: 0.5 + 0.5 * x[:, 1]),
     "gaussian": (Gaussian(), lambda x: x[:, 0], lambda x: 1 + x[:, 1], lambda x: 0.5 * x[:, 2]),
-    "multinomial": (Multinomial(3), lambda x: 1.5 * x[:, 0], lambda x: x[:, 1] ** 2 - 1),
+    "multinomial": (Multinomial.of(3), lambda x: 1.5 * x[:, 0], lambda x: x[:, 1] ** 2 - 1),
     "one feature": (Linear(), lambda x: 2 * torch.sin(2 * x[:, 0]), lambda x: 1 + x[:, 0]),
 }
 

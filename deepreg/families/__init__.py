@@ -5,12 +5,13 @@ import difflib
 from ..errors import OptionError
 from .base import Family
 from .binary import Logit
+from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
 
-_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson)}
+_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial)}
 
-__all__ = ["Family", "Gaussian", "Linear", "Logit", "Poisson", "get", "names"]
+__all__ = ["Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
 
 
 def names() -> list[str]:
@@ -18,7 +19,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
-    ['gaussian', 'linear', 'logit', 'poisson']
+    ['gaussian', 'linear', 'logit', 'multinomial', 'poisson']
     """
     return sorted(_REGISTRY)
 

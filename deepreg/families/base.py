@@ -1,18 +1,23 @@
-"""The Family protocol: a loss per unit, a mean, and derivatives by automatic differentiation."""
+"""The Family protocol: a loss per unit, a mean, a law of the outcome, and derivatives by automatic differentiation."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import NotAvailable
 from ..units import Units
 
+NODES = 20  # of the quadrature over the outcome
 
-def index(u: Units, theta: Tensor) -> Tensor:
-    """The linear index d'theta over the first K columns of theta; (..., K), (..., P) -> (...)."""
-    terms = [d * b for d, b in zip(u.d.unbind(-1), theta.unbind(-1), strict=False)]
+
+def index(u: Units, theta: Tensor, block: int = 0) -> Tensor:
+    """A linear index d'theta, over K columns of theta: the first ones, or those of a later block; -> (...)."""
+    k = u.d.shape[-1]
+    own = theta[..., block * k : (block + 1) * k]
+    terms = [d * b for d, b in zip(u.d.unbind(-1), own.unbind(-1), strict=True)]
     return torch.stack(terms).sum(0) if len(terms) > 4 else sum(terms[1:], terms[0])  # reducing a short axis is slow
 
 
@@ -22,17 +27,42 @@ class Family:
 
     `loss` is a negative log (quasi-)likelihood, up to terms free of theta. The sign matters: the score is its
     gradient and the curvature its Hessian (Farrell, Liang and Misra 2021, section 2).
+
+    A family states a loss and a mean. Where the Hessian depends on the outcome, it also states the law of the outcome,
+    as `quantile`, or as `outcomes` where that is discrete, or the expected Hessian itself, as `information`; without
+    any of them Lambda(x) is a regression of Hessians.
     """
 
     name: ClassVar[str]
-    extra: ClassVar[tuple[str, ...]] = ()  # ancillary parameters, after the K coefficients
-    indexed: ClassVar[bool] = True  # whether d enters through d'theta alone, so that the origin of d is free
+    extra: ClassVar[tuple[str, ...]] = ()  # ancillary parameters, after the coefficients
+    outcome: ClassVar[str] = "number"  # or "levels": classes, in order; or "durations": Surv(time, event)
     identity: ClassVar[bool] = False  # whether mean(u, theta) is the index itself
     outcome_free: ClassVar[bool] = True  # whether the Hessian is free of y, given d and theta
 
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """For each linear index d'theta, what the names of its K coefficients begin with.
+
+        Theta begins with the coefficients of one index after the other. No index: d enters in another way, and its
+        origin is not free.
+        """
+        return ("",)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the means, where there is more than one; mean() is then (..., len(labels))."""
+        return ()
+
     def names(self, terms: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of the P columns of theta: one per structural term, then the ancillary parameters."""
-        return (*terms, *self.extra)
+        """Names of the P columns of theta: one per index and structural term, then the ancillary parameters."""
+        return (*(prefix + term for prefix in self.prefixes for term in terms), *self.extra)
+
+    def bind(self, u: Units, levels: tuple[object, ...]) -> "tuple[Family, Units]":
+        """The family with what it takes from the outcomes, and the units as it codes them.
+
+        `levels` are those of an outcome that is text or a category; units.y then holds their positions.
+        """
+        return self, u
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         """Loss of each unit; (..., P) -> (...)."""
@@ -66,7 +96,7 @@ class Family:
 
     def start(self, u: Units) -> Tensor:
         """Where Newton's method starts; (P,)."""
-        return torch.zeros(u.d.shape[-1] + len(self.extra), dtype=torch.float64, device=u.d.device)
+        return torch.zeros(len(self.names(("",) * u.d.shape[-1])), dtype=torch.float64, device=u.d.device)
 
     def derivatives(self, u: Units, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Score (..., P) and Hessian (..., P, P) of the loss with respect to theta, by automatic differentiation."""
@@ -81,14 +111,54 @@ class Family:
         return score.detach(), torch.stack(columns, -1)
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
-        """E[Hessian | d, x] at theta, free of y; (..., P) -> (..., P, P)."""
-        if not self.outcome_free:
+        """E[Hessian | d, x] at theta, free of y; (..., P) -> (..., P, P).
+
+        The Hessian itself where it is free of y, else integrated over `outcomes`. Raises NotAvailable without a law of
+        the outcome.
+        """
+        if self.outcome_free:
+            return self.derivatives(u, theta)[1]
+        if not self.lawful:
             raise NotAvailable(
-                f"The Hessian of family {self.name!r} depends on the outcome, so it has no closed-form expectation; "
-                "use fit(hessian='regressed')."
+                f"The Hessian of family {self.name!r} depends on the outcome, and the family states no law to "
+                "integrate it over; use fit(hessian='regressed')."
             )
-        return self.derivatives(u, theta)[1]
+        nodes = zip(*self.outcomes(u, theta), strict=True)
+        parts = (weight[..., None, None] * self.derivatives(u._replace(y=y), theta)[1] for y, weight in nodes)
+        return sum(parts, theta.new_zeros(()))
+
+    @property
+    def closed(self) -> bool:
+        """Whether information() is a formula, and so as cheap as the Hessian."""
+        return self.outcome_free or type(self).information is not Family.information
+
+    @property
+    def lawful(self) -> bool:
+        """Whether information() is there at all."""
+        own = type(self)
+        stated = own.outcomes is not Family.outcomes or own.quantile is not Family.quantile
+        return self.closed or stated
+
+    def quantile(self, u: Units, theta: Tensor, p: Tensor) -> Tensor:
+        """The p-quantile of y given d and x at theta, smooth in p; (..., P), (...) -> (...)."""
+        raise NotAvailable(
+            f"Family {self.name!r} states the mean of the outcome and not its law, so it has no quantiles."
+        )
+
+    def outcomes(self, u: Units, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Values of y and weights that integrate over its law at theta; (Q, ...) each. By default from `quantile`."""
+        z, weight = gauss_hermite(NODES, theta)
+        shape = (NODES, *[1] * (theta.dim() - 1))
+        p = torch.special.ndtr(z).reshape(shape).expand(NODES, *theta.shape[:-1])
+        return torch.stack([self.quantile(u, theta, one) for one in p]), weight.reshape(shape).expand_as(p)
 
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
         """One outcome drawn at theta for each unit; (..., P) -> (...)."""
-        raise NotImplementedError
+        p = torch.rand(theta.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
+        return self.quantile(u, theta, p.clamp(1e-12, 1 - 1e-12))
+
+
+def gauss_hermite(nodes: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Points and weights of the standard normal law; (Q,) each."""
+    z, weight = np.polynomial.hermite_e.hermegauss(nodes)
+    return torch.as_tensor(z).to(like), torch.as_tensor(weight / weight.sum()).to(like)

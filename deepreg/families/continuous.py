@@ -63,7 +63,8 @@ class Linear(Family):
         return loss * scale**2
 
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(u.d.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
+        """With normal noise of variance 1, where least squares assumes no law."""
+        noise = torch.randn(theta.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
         return index(u, theta) + noise
 
 
@@ -100,6 +101,9 @@ class Gaussian(Linear):
         out[..., -1, -1] = 2.0
         return out  # (..., P, P)
 
+    def quantile(self, u: Units, theta: Tensor, p: Tensor) -> Tensor:
+        return index(u, theta) + theta[..., -1].exp() * torch.special.ndtri(p)
+
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(u.d.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
+        noise = torch.randn(theta.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
         return index(u, theta) + theta[..., -1].exp() * noise

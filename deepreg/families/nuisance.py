@@ -1,4 +1,4 @@
-"""Families of the engine's own nuisance regressions: which treatment, and which curvature."""
+"""The family of the engine's own regression of the curvature on x."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,31 +8,6 @@ from torch import Tensor
 
 from ..units import Units
 from .base import Family
-
-
-@dataclass(frozen=True)
-class Multinomial(Family):
-    """Class probabilities softmax(0, theta_1, ..., theta_{C-1}); y holds the class 0..C-1, d is (..., 0)."""
-
-    classes: int = 2
-    name: ClassVar[str] = "multinomial"
-
-    def names(self, terms: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(f"class {c}" for c in range(1, self.classes))
-
-    def _logits(self, theta: Tensor) -> Tensor:
-        return torch.nn.functional.pad(theta, (1, 0))
-
-    def loss(self, u: Units, theta: Tensor) -> Tensor:
-        logits = self._logits(theta)
-        chosen = u.y[..., None] == torch.arange(self.classes, device=theta.device)  # (..., C)
-        return logits.logsumexp(-1) - (logits * chosen).sum(-1)
-
-    def mean(self, u: Units, theta: Tensor) -> Tensor:
-        return self._logits(theta).softmax(-1)
-
-    def start(self, u: Units) -> Tensor:
-        return torch.zeros(self.classes - 1, dtype=torch.float64, device=u.d.device)
 
 
 @dataclass(frozen=True)

@@ -135,13 +135,13 @@ class Mean(Target):
         return found
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        return tuple(f"Mean {self.name}: {_shown(value)}" for value in self.values(design))
+        return structure.each(f"Mean {self.name}: {_shown(value)}" for value in self.values(design))
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for value in self.values(design))
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
-        return torch.stack([structure.family.mean(s, theta) for s in scenarios], -1)
+        return torch.cat([structure.mean(s, theta) for s in scenarios], -1)
 
 
 @dataclass(frozen=True)
@@ -197,14 +197,15 @@ class ATE(Target):
         return [(level, base) for level in v.levels if level != base]
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        return tuple(f"{self.symbol} {self.name}: {_shown(hi)} vs {_shown(lo)}" for hi, lo in self.pairs(design))
+        pairs = self.pairs(design)
+        return structure.each(f"{self.symbol} {self.name}: {_shown(hi)} vs {_shown(lo)}" for hi, lo in pairs)
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for pair in self.pairs(design) for value in pair)
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
-        mean = [structure.family.mean(s, theta) for s in scenarios]
-        return torch.stack([hi - lo for hi, lo in zip(mean[::2], mean[1::2], strict=True)], -1)
+        mean = [structure.mean(s, theta) for s in scenarios]
+        return torch.cat([hi - lo for hi, lo in zip(mean[::2], mean[1::2], strict=True)], -1)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class AME(Target):
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
         name = self._check(design).name
-        return (f"AME {name}" if self.at is None else f"AME {name} at {self.at:g}",)
+        return structure.each([f"AME {name}" if self.at is None else f"AME {name} at {self.at:g}"])
 
     def observed(self, design: Design) -> bool:
         return self.at is None or len(design.variables) > 1
@@ -76,5 +76,5 @@ class AME(Target):
         return ({name: moved(step)}, {name: moved(-step)})
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
-        up, down = (structure.family.mean(s, theta) for s in scenarios)
-        return ((up - down) / (2 * float(self.step or 0)))[..., None]
+        up, down = (structure.mean(s, theta) for s in scenarios)
+        return (up - down) / (2 * float(self.step or 0))
