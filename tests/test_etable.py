@@ -752,6 +752,22 @@ def test_a_word_document_holds_the_table(table, tmp_path):
     assert {info.date_time[0] for info in zipfile.ZipFile(path).infolist()} == {1980}
 
 
+def test_only_numbers_of_a_word_document_have_a_minus_sign(tmp_path):
+    docx = pytest.importorskip("docx", reason="python-docx is not installed")
+    from deepreg.report.word import document
+
+    numbers = ["-1,234.5**", "(-0.5)", "[-1.0, -0.5]", "-1.5e-12", "(1.5e-12)", "-inf", "(<0.001)", "-.5", "12"]
+    words = ["(non-linear)", "[two-stage]", "-not a number-", "Estimates (non-linear)", "e-e", "(2) two-way", "1-2", ""]
+    cells = [*numbers, *words]
+    heads = [["(log-linear)", *cells[1:]]]
+    (tmp_path / "a.docx").write_bytes(document("", (), heads, [[("first-stage", cells)]], "", ()))
+    (found,) = docx.Document(str(tmp_path / "a.docx")).tables
+    assert found.rows[0].cells[1].text == "(log-linear)"
+    name, *shown = (cell.text for cell in found.rows[1].cells)
+    assert name == "first-stage"
+    assert shown == [*(text.replace("-", "−") for text in numbers), *words]
+
+
 def test_without_python_docx_the_extra_is_named(table, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "docx", None)
     monkeypatch.delitem(sys.modules, "deepreg.report.word", raising=False)
