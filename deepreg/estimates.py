@@ -42,6 +42,9 @@ class Estimates:
     groupable: bool = True  # whether a mean of psi over some rows is the value for those rows
     adjusted: str | None = None  # how the p-values of its table are adjusted for there being several, see adjust()
     known: Moments | None = None  # those of psi unless given
+    constant: bool = False  # whether theta is
+    sample: str = "population"  # or "fixed", the variance given the features
+    delta: bool = False  # whether they are functions of estimates, with errors by the delta method
 
     @cached_property
     def moments(self) -> Moments:
@@ -256,6 +259,7 @@ class Estimates:
             null=None,
             groupable=False,
             adjusted=None,
+            delta=True,
         )
 
     def linear(self, matrix: np.ndarray, null: np.ndarray, names: Sequence[str]) -> "Estimates":
@@ -306,7 +310,7 @@ class Estimates:
             compact = torch.stack(
                 [torch.unique(c, return_inverse=True)[1] for c in cluster.unbind(1)], 1
             ) if cluster.shape[1] else cluster  # fmt: skip
-            sampling = replace(self.sampling, weight=weight, cluster=compact)
+            sampling = replace(self.sampling, weight=weight, cluster=compact, ways=())
             some = replace(self, psi=self.psi[:, rows], sampling=sampling, known=None, plug_in=None, adjusted=None)
             part = some.frame()
             parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))
