@@ -17,7 +17,6 @@ from deepreg.estimates import Estimates
 from deepreg.report.covariance import Covariance
 from deepreg.results import Results
 from deepreg.summary import describe
-from deepreg.targets.average import some_variable
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +59,14 @@ class Column:
         return self.covariance.header() if key == "covariance" else self.fit.get(key, math.nan)
 
 
-def read(model: Any, effects: bool = False) -> Column:
+def read(model: Any, effects: bool = False, place: str = "the model") -> Column:
     """The column of a fitted model; `effects` asks a deepreg Results for its effects instead of its coefficients.
 
-    Raises OptionError for an object that no reader understands, naming its type and what it lacks.
+    Raises OptionError for an object that no reader understands, naming its type and what it lacks, and for a model
+    without effects at `place`.
     """
     if isinstance(model, Results):
-        return _results(model, effects)
+        return _results(model, effects, place)
     if isinstance(model, Estimates):
         return _estimates(model)
     lacking = {}
@@ -94,14 +94,36 @@ def _series(part: Any, names: Sequence[str] | None = None) -> np.ndarray:
 # ---- deepreg
 
 
-def _results(model: Results, effects: bool) -> Column:
+def _effects(model: Results, head: str, place: str) -> tuple[Estimates, list[str]]:
+    """The effects that can be had, and the variables whose effects cannot."""
+    design = model.design
+    every, found = asked.effects(design), asked.possible(design, model.scores.integrable)
+    if found:
+        had = {target.name for target in found.values()}
+        lacking = dict.fromkeys(str(target.name) for target in every.values() if target.name not in had)
+        return model.estimate(*found.values()), list(lacking)
+    instead = "model.estimate('coefficient')"
+    if not every:
+        why = f"its formula, {design.formula!r}, has no treatment"
+    else:
+        names = list(dict.fromkeys(str(target.name) for target in every.values()))
+        why = f"that of {' and '.join(names)} needs the law of the treatment, which hessian='regressed' does without"
+        if all(asked.is_coefficient(name, model.structure) for name in names):
+            instead += ", as each coefficient is the effect of its variable"
+    raise OptionError(
+        f"effects=True: {place} ({head}) has no effects: {why}. Leave the model out, set effects=False, or give "
+        f"estimates in its place: {instead}."
+    )
+
+
+def _results(model: Results, effects: bool, place: str) -> Column:
     design, constant = model.design, model.facts.constant
     family = model.structure.family.name
+    head = f"{'Constant coefficients' if constant else 'Structural'}, {family}"
+    shown, what, lacking = model.averages, "averages of coefficient functions", list[str]()
     if effects:
-        some_variable("etable(effects=True)", design)
-        shown, what = model.estimate(*asked.effects(design).values()), "average effects"
-    else:
-        shown, what = model.averages, "averages of coefficient functions"
+        shown, lacking = _effects(model, head, place)
+        head, what = f"{head}, average effects", "average effects"
     header = dict(model.facts.header)
     measure, value = ("r2", model.rsquared) if model.structure.family.identity else ("pseudo_r2", model.prsquared)
     fit: dict[str, float | str] = {"n": float(model.nobs), "family": family, measure: value}
@@ -112,14 +134,14 @@ def _results(model: Results, effects: bool) -> Column:
         fit |= {"controls": header["Controls:"]} if "Controls:" in header else {}
         again = f", {repeats} repeats" if repeats != "1" else ""
         remarks.append(f"{what}, debiased; {folds}-fold cross-fitting{again}; measures of fit are out of fold")
+    if lacking:
+        remarks.append(f"no effect of {' and '.join(lacking)}, which needs the law of the treatment")
     missing = sum(count for cause, count in design.dropped.items() if cause != "subset")
     if missing:
         rows = "row" if missing == 1 else "rows"
         remarks.append(f"n = {model.nobs:,} after dropping {missing:,} {rows} with missing values")
     if design.recipe.weights:
         remarks.append(f"weighted by {design.recipe.weights}")
-    kind = "Constant coefficients" if constant else "Structural"
-    head = f"{kind}, {family}" + (", average effects" if effects else "")
     return _column(shown, head, design.outcome, fit, tuple(remarks))
 
 

@@ -60,7 +60,7 @@ def etable(
         Decimals; more where they would print as zero a number that is not. p-values have three.
     effects : bool
         Show average effects of deepreg's Results (the ATE of each variable with levels, the AME of each continuous
-        one) instead of average coefficients.
+        one) instead of average coefficients. Effects that a fit with hessian="regressed" lacks are named below.
     keep, drop, order : name, compiled pattern, or a list of them
         Rows to keep, to leave out, to put first. A string is the exact name of a row; re.compile("...") finds every
         name it matches anywhere.
@@ -93,8 +93,8 @@ def etable(
     Raises
     ------
     OptionError
-        For an option that is not known or does not fit, for an object that cannot be read, and for a model in which
-        two rows have one name.
+        For an option that is not known or does not fit, for an object that cannot be read, for a model in which two
+        rows have one name, and with effects=True for a model without effects.
 
     Warns
     -----
@@ -116,7 +116,10 @@ def etable(
     _check(stat, digits)
     alpha = check_alpha(alpha)
     by_title, by_name = _panels(models, panels)
-    columns = {name: [read(model, effects) for model in found] for name, found in by_title.items()}
+    columns = {
+        title: [read(model, effects, f"{title}, " * bool(title) + f"column {i}") for i, model in enumerate(found, 1)]
+        for title, found in by_title.items()
+    }
     if effects and not any(isinstance(model, Results) for found in by_title.values() for model in found):
         raise OptionError(
             "effects=True is about results of deepreg, and there are none; of statsmodels, give model.get_margeff()."
