@@ -29,7 +29,8 @@ class Facts:
 def summarise(facts: Facts, design: Design, averages: Estimates, effects: Estimates | None, alpha: float) -> Summary:
     """Assemble the summary in statsmodels' layout."""
     dropped = sum(design.dropped.values())
-    causes = ", ".join(f"{cause} {count:,}" for cause, count in design.dropped.items() if count)
+    left = {cause: count for cause, count in design.dropped.items() if count}
+    causes = ", ".join(f"{cause} {count:,}" if len(left) > 1 else cause for cause, count in left.items())
     header = (
         ("Dep. Variable:", design.outcome),
         ("Model:", facts.model),

@@ -586,7 +586,9 @@ def test_the_latex_is_as_it_was_looked_at(table):
 
 
 def test_the_html_is_as_it_was_looked_at(table):
-    assert table.as_html() == table._repr_html_() == HTML.strip("\n")
+    raised = '<sup style="line-height:0;vertical-align:.3em">***</sup></td>'
+    html = HTML.strip("\n").replace("<sup>***</sup></td>", raised)
+    assert table.as_html() == table._repr_html_() == html
 
 
 def test_every_format_is_the_same_twice(ols, logit, tmp_path):
@@ -780,6 +782,22 @@ def test_columns_that_do_not_fit_continue_below(ols):
     assert max(map(len, text.splitlines())) <= 78
     assert all(f"({i})" in text for i in range(1, 13))
     assert text.count("Observations") == 2
+
+
+def test_a_part_has_the_rows_of_its_own_columns():
+    last = Fit(names=("a", "alone"))
+    last.bse = pd.Series([0.5, np.nan], index=last.bse.index)  # no error, so an empty cell below
+    models = [Fit(names=("a", "b"))] * 11 + [last]
+    for options in ({}, {"panels": {"Panel A": ["a"], "Panel B": ["b"], "Panel C": ["alone"]}}):
+        text = deepreg.etable(models, **options).as_text()
+        parts = re.split(r"^=+$", text, flags=re.MULTILINE)[1:-1]
+        assert len(parts) > 1
+        for i, part in enumerate(parts):
+            final = i == len(parts) - 1
+            assert ("alone" in part) == ("Panel C" in part if options else final) == final
+            assert re.search("^a ", part, re.MULTILINE)
+            assert final or not re.search(r"^ *$", part.strip("\n"), re.MULTILINE)
+    assert "Panel B" in parts[0]
 
 
 def test_the_callers_templates_come_first(table, tmp_path):
