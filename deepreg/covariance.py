@@ -43,6 +43,11 @@ def known(kind: object, design: Design) -> str:
     return KINDS[kind]
 
 
+def ways(design: Design) -> tuple[tuple[str, int], ...]:
+    """Name and number of the clusters of each cluster variable."""
+    return tuple(zip(design.cluster_names, design.groups, strict=True))
+
+
 def named(vcov: Mapping[str, str]) -> list[str]:
     """The columns of {"CRV1": "g"} and {"CRV1": "g+h"}. Raises OptionError for anything else."""
     if len(vcov) != 1 or next(iter(vcov)) not in ("CRV1", "cluster") or not isinstance(next(iter(vcov.values())), str):

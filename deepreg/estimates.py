@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -16,16 +15,12 @@ from . import hypotheses, multiple
 from .curve import indicators, is_smooth, matched, project, smooth
 from .equivalence import equivalence
 from .errors import AGAIN, DeepregWarning, NotAvailable, OptionError
+from .level import check_alpha
 from .report.summary import Summary
 from .report.table import Table
 from .report.tidy import tidy
 from .sampling import Moments, Sampling
 from .wald import WaldTest, wald
-
-
-def _check(alpha: object) -> None:
-    if not (isinstance(alpha, Real) and 0 < float(alpha) < 1):
-        raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,9 @@ class Estimates:
     groupable: bool = True  # whether a mean of psi over some rows is the value for those rows
     adjusted: str | None = None  # how the p-values of its table are adjusted for there being several, see adjust()
     known: Moments | None = None  # those of psi unless given
+    constant: bool = False  # whether theta is
+    sample: str = "population"  # or "fixed", the variance given the features
+    delta: bool = False  # whether they are functions of estimates, with errors by the delta method
 
     @cached_property
     def moments(self) -> Moments:
@@ -107,12 +105,13 @@ class Estimates:
 
     def interval(self, alpha: float = 0.05, critical: float | None = None) -> np.ndarray:
         """value -+ critical x standard error; (q, 2). The critical value is the normal one unless given."""
-        _check(alpha)
+        alpha = check_alpha(alpha)
         width = (stats.norm.isf(alpha / 2) if critical is None else critical) * self.std_error
         return np.stack([self.value - width, self.value + width], 1)
 
     def frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """The table: coef, std err, z, P>|z| and the interval, one row per name."""
+        alpha = check_alpha(alpha)
         low, high = self.interval(alpha).T
         chance = {"P>|z|": self.pvalues} if self.adjusted is None else {f"P>|z| {self.adjusted}": self.chances()}
         columns = {
@@ -123,7 +122,7 @@ class Estimates:
 
     def tidy(self, style: str = "statsmodels", alpha: float = 0.05) -> pd.DataFrame:
         """The rows of frame() under the column names of "statsmodels", "broom" (R) or "pyfixest"."""
-        return tidy(self.frame(alpha), style, alpha)
+        return tidy(self.frame(alpha), style, check_alpha(alpha))
 
     def table(self, alpha: float = 0.05) -> Table:
         """The table with its formats; a note names null values other than 0."""
@@ -151,7 +150,7 @@ class Estimates:
         The critical value is the 1 - alpha quantile of max |z| under the estimated correlation, by `draws` Gaussian
         multiplier draws (Chernozhukov, Chetverikov and Kato 2013). Columns coef, lower, upper.
         """
-        _check(alpha)
+        alpha = check_alpha(alpha)
         z = multiple.null_draws(self._correlation(), draws, rng).max(1)
         low, high = self.interval(alpha, float(np.quantile(z, 1 - alpha))).T
         return pd.DataFrame({"coef": self.value, "lower": low, "upper": high}, index=list(self.names))
@@ -260,6 +259,7 @@ class Estimates:
             null=None,
             groupable=False,
             adjusted=None,
+            delta=True,
         )
 
     def linear(self, matrix: np.ndarray, null: np.ndarray, names: Sequence[str]) -> "Estimates":
@@ -310,7 +310,7 @@ class Estimates:
             compact = torch.stack(
                 [torch.unique(c, return_inverse=True)[1] for c in cluster.unbind(1)], 1
             ) if cluster.shape[1] else cluster  # fmt: skip
-            sampling = replace(self.sampling, weight=weight, cluster=compact)
+            sampling = replace(self.sampling, weight=weight, cluster=compact, ways=())
             some = replace(self, psi=self.psi[:, rows], sampling=sampling, known=None, plug_in=None, adjusted=None)
             part = some.frame()
             parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))

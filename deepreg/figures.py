@@ -13,6 +13,7 @@ from .design import Design
 from .errors import AGAIN, NotAvailable, OptionError
 from .estimates import Estimates
 from .law import Cells, Overlap
+from .level import check_alpha
 from .report.table import number
 from .structure import Structure
 from .summary import Facts
@@ -82,6 +83,7 @@ class Figures:
             raise OptionError(f"labels={labels!r}: give {len(results)} different names, one for each result.")
         if of not in ("averages", "effects"):
             raise OptionError(f"of={of!r}: allowed are 'averages' and 'effects'.")
+        alpha = check_alpha(alpha)
         read = _averages if of == "averages" else _effects
         frames = {name: read(one, alpha) for name, one in zip(names, results, strict=True)}
         known = list(dict.fromkeys(name for frame in frames.values() for name in frame.index))
@@ -283,4 +285,4 @@ def _weight(design: Design) -> np.ndarray | None:
 
 
 def _level(alpha: float) -> str:
-    return f"{100 * (1 - alpha):.4g}%"
+    return f"{100 * (1 - check_alpha(alpha)):.4g}%"

@@ -70,8 +70,9 @@ class Scores:
         whole = all(t.weight(self.design, self.design.frame) is None for t in targets)
         groupable = whole and sample == "population" and not self.constant
         return Estimates(
-            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable
-        )
+            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable,
+            constant=self.constant, sample=sample,
+        )  # fmt: skip
 
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
         """psi (R, n, q) and the plug-in values (R, q).

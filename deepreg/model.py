@@ -182,7 +182,8 @@ class Model:
 
     def _sampling(self, parameters: int, device: torch.device) -> Sampling:
         kind = covariance.known(self.vcov, self.design)
-        return Sampling(self.design.weight.to(device), self.design.cluster.to(device), kind, parameters)
+        weight, cluster = self.design.weight.to(device), self.design.cluster.to(device)
+        return Sampling(weight, cluster, kind, parameters, covariance.ways(self.design))
 
     def _splits(self, folds: int, members: int, repeats: int, generator: torch.Generator, spare: bool) -> Splits:
         cluster = self.design.cluster[:, 0] if self.design.cluster.shape[1] else None

@@ -9,8 +9,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from .errors import NotAvailable, OptionError
+from .errors import NotAvailable
 from .families import Family
+from .level import check_alpha
 from .units import Units
 
 
@@ -49,9 +50,7 @@ class Prediction:
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Intervals of level 1 - alpha for the means, columns lower and upper; NotAvailable where coefficients vary."""
-        if not isinstance(alpha, int | float) or not 0 < alpha < 1:
-            raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
-        error, width = self._known(), stats.norm.isf(alpha / 2)
+        error, width = self._known(), stats.norm.isf(check_alpha(alpha) / 2)
         if self.linear is None:
             ends = np.stack([self.mean - width * error, self.mean + width * error], 1)
         else:

@@ -283,7 +283,7 @@ class Results:
             design, scores = covariance.clustered(self.design, covariance.named(kind), data), self.scores
             chosen = covariance.known("cluster", design)
         cluster = design.cluster.to(self.sampling.weight.device)
-        sampling = replace(self.sampling, kind=chosen, cluster=cluster)
+        sampling = replace(self.sampling, kind=chosen, cluster=cluster, ways=covariance.ways(design))
         call = self.facts.call.then("vcov", spelled(kind), *(() if data is None else ("data",)))
         facts = replace(self.facts, notes=covariance.noted(self.facts.notes, design, chosen), call=call)
         return replace(self, design=design, scores=scores, sampling=sampling, facts=facts)
@@ -355,7 +355,7 @@ class Results:
     # tables ---------------------------------------------------------------------------------------------------------
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
-        return summarise(self.facts, self.design, self.averages, self.effects, self.sampling, alpha)
+        return summarise(self.facts, self.design, self.averages, self.effects, alpha)
 
     def report(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, templates: str | os.PathLike[str] | None = None

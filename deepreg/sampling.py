@@ -37,6 +37,7 @@ class Sampling:
     cluster: Tensor  # (n, 0|1|2) long
     kind: str
     parameters: int = 1
+    ways: tuple[tuple[str, int], ...] = ()  # name and number of the clusters, () where they are unknown
 
     def moments(self, psi: Tensor) -> Moments:
         """The weighted mean of psi and its covariance, on the CPU; (R, n, q) -> (R, q) and (R, q, q)."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .additive import Additive
 from .coordinates import Coordinates
+from .covariance import ways
 from .design import Design
 from .errors import FileError
 from .families import Multinomial
@@ -14,6 +15,7 @@ from .kept import Kept
 from .law import FittedLaw
 from .networks import MLP, Network, Partitioned, StackedMLP
 from .portable import Fit
+from .sampling import Sampling
 from .structure import Structure
 from .targets import Coefficient
 from .theta import Networks, Theta, Uncentred
@@ -24,9 +26,10 @@ def check(result: Fit) -> None:
     design, structure = result.design, result.structure
     _design(design)
     _equal("terms", structure.terms, design.terms)
+    _equal("numbers of clusters", result.sampling.ways, ways(design))
     size, inputs = len(structure.names), len(design.features) + len(design.controls)
     if isinstance(result.scores, Kept):
-        _kept(result.scores, structure, design)
+        _kept(result.scores, structure, design, result.sampling)
     else:
         repeats = len(result.scores.theta)
         _shape("theta", result.scores.theta, repeats, design.n, size)
@@ -67,8 +70,10 @@ def _design(design: Design) -> None:
             _equal(f"positions of the {part}", all(0 <= j < len(one.columns) for j in one.keep), True)
 
 
-def _kept(kept: Kept, structure: Structure, design: Design) -> None:
-    for targets, _, estimates in kept.answers:
+def _kept(kept: Kept, structure: Structure, design: Design, sampling: Sampling) -> None:
+    for targets, sample, estimates in kept.answers:
+        said = estimates.sampling.kind, estimates.sampling.ways, estimates.constant, estimates.sample
+        _equal("covariance", said, (sampling.kind, sampling.ways, kept.constant, sample))
         _equal("names", estimates.names, tuple(name for t in targets for name in t.names(structure, design)))
         if estimates.known is None:
             raise FileError("its estimates have no moments")

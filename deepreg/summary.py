@@ -9,9 +9,9 @@ from .call import Call
 from .design import Design
 from .estimates import Estimates
 from .goodness import Goodness
+from .report.covariance import Covariance
 from .report.summary import Summary
 from .report.table import Table
-from .sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,17 @@ class Facts:
     loss: Mapping[str, float] = field(default_factory=dict)  # out of fold, of the homogeneous fit and of theta(x)
 
 
-def summarise(
-    facts: Facts, design: Design, averages: Estimates, effects: Estimates | None, sampling: Sampling, alpha: float
-) -> Summary:
+def summarise(facts: Facts, design: Design, averages: Estimates, effects: Estimates | None, alpha: float) -> Summary:
     """Assemble the summary in statsmodels' layout."""
     dropped = sum(design.dropped.values())
-    causes = ", ".join(f"{cause} {count:,}" for cause, count in design.dropped.items() if count)
+    left = {cause: count for cause, count in design.dropped.items() if count}
+    causes = ", ".join(f"{cause} {count:,}" if len(left) > 1 else cause for cause, count in left.items())
     header = (
         ("Dep. Variable:", design.outcome),
         ("Model:", facts.model),
         ("No. Observations:", f"{design.n:,}"),
         ("Dropped rows:", f"{dropped:,}" + (f" ({causes})" if causes else "")),
-        ("Covariance:", describe_covariance(design, sampling, facts.constant)),
+        ("Covariance:", describe(averages).header()),
         *((("Weights:", design.recipe.weights),) if design.recipe.weights else ()),
         *facts.header,
     )
@@ -68,10 +67,8 @@ def largest_correction(averages: Estimates) -> float | None:
     return float(np.nanmax(np.abs(averages.value - averages.plug_in) / error))
 
 
-def describe_covariance(design: Design, sampling: Sampling, constant: bool) -> str:
-    if sampling.kind != "cluster":
-        return "robust" if sampling.kind == "HC1" and not constant else sampling.kind
-    ways = " and ".join(
-        f"{name} ({groups:,})" for name, groups in zip(design.cluster_names, design.groups, strict=True)
-    )
-    return f"clustered: {ways}"
+def describe(estimates: Estimates) -> Covariance:
+    """How the standard errors of estimates were computed."""
+    sampling, constant = estimates.sampling, estimates.constant
+    given = "" if estimates.sample == "population" else "regressors" if constant else "features"
+    return Covariance(sampling.kind, sampling.ways, not constant, given, estimates.delta)

@@ -525,7 +525,8 @@ ${^{*}\,p<0.10}$, ${^{**}\,p<0.05}$, ${^{***}\,p<0.01}$.
 \end{table}
 """
 CELL = 'scope="col" style="padding:.2em .7em;font-weight:normal;vertical-align:bottom"'
-NAME = 'scope="row" style="text-align:left;font-weight:normal"'
+NAME = 'scope="row" style="text-align:left;font-weight:normal;padding-right:1em"'
+STARS = '<sup style="line-height:0;vertical-align:.3em">***</sup></td>'
 HTML = f"""
 <table class="deepreg" style="border-collapse:collapse;border:solid;border-width:2px 0;margin:0 0 1em;\
 text-align:center;font-variant-numeric:tabular-nums">
@@ -538,10 +539,10 @@ text-align:center;font-variant-numeric:tabular-nums">
 <th scope="col" style="font-weight:normal">(3)</th></tr>
 </thead>
 <tbody style="border-top:1px solid">
-<tr><th {NAME}>Treated</th><td>-3.003<sup>***</sup></td><td>-5.028<sup>***</sup></td><td>1,234.500</td></tr>
+<tr><th {NAME}>Treated</th><td>-3.003{STARS}<td>-5.028{STARS}<td>1,234.500</td></tr>
 <tr><td></td><td>(0.115)</td><td>(0.548)</td><td></td></tr>
-<tr><th {NAME}>C(county)[T.Los Angeles County, California]</th><td>1.025<sup>***</sup></td>\
-<td>1.818<sup>***</sup></td><td></td></tr>
+<tr><th {NAME}>C(county)[T.Los Angeles County, California]</th><td>1.025{STARS}\
+<td>1.818{STARS}<td></td></tr>
 <tr><td></td><td>(0.055)</td><td>(0.270)</td><td></td></tr>
 </tbody>
 <tbody style="border-top:1px solid">
@@ -752,6 +753,22 @@ def test_a_word_document_holds_the_table(table, tmp_path):
     assert {info.date_time[0] for info in zipfile.ZipFile(path).infolist()} == {1980}
 
 
+def test_only_numbers_of_a_word_document_have_a_minus_sign(tmp_path):
+    docx = pytest.importorskip("docx", reason="python-docx is not installed")
+    from deepreg.report.word import document
+
+    numbers = ["-1,234.5**", "(-0.5)", "[-1.0, -0.5]", "-1.5e-12", "(1.5e-12)", "-inf", "(<0.001)", "-.5", "12"]
+    words = ["(non-linear)", "[two-stage]", "-not a number-", "Estimates (non-linear)", "e-e", "(2) two-way", "1-2", ""]
+    cells = [*numbers, *words]
+    heads = [["(log-linear)", *cells[1:]]]
+    (tmp_path / "a.docx").write_bytes(document("", (), heads, [[("first-stage", cells)]], "", ()))
+    (found,) = docx.Document(str(tmp_path / "a.docx")).tables
+    assert found.rows[0].cells[1].text == "(log-linear)"
+    name, *shown = (cell.text for cell in found.rows[1].cells)
+    assert name == "first-stage"
+    assert shown == [*(text.replace("-", "−") for text in numbers), *words]
+
+
 def test_without_python_docx_the_extra_is_named(table, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "docx", None)
     monkeypatch.delitem(sys.modules, "deepreg.report.word", raising=False)
@@ -764,6 +781,22 @@ def test_columns_that_do_not_fit_continue_below(ols):
     assert max(map(len, text.splitlines())) <= 78
     assert all(f"({i})" in text for i in range(1, 13))
     assert text.count("Observations") == 2
+
+
+def test_a_part_has_the_rows_of_its_own_columns():
+    last = Fit(names=("a", "alone"))
+    last.bse = pd.Series([0.5, np.nan], index=last.bse.index)  # no error, so an empty cell below
+    models = [Fit(names=("a", "b"))] * 11 + [last]
+    for options in ({}, {"panels": {"Panel A": ["a"], "Panel B": ["b"], "Panel C": ["alone"]}}):
+        text = deepreg.etable(models, **options).as_text()
+        parts = re.split(r"^=+$", text, flags=re.MULTILINE)[1:-1]
+        assert len(parts) > 1
+        for i, part in enumerate(parts):
+            final = i == len(parts) - 1
+            assert ("alone" in part) == ("Panel C" in part if options else final) == final
+            assert re.search("^a ", part, re.MULTILINE)
+            assert final or not re.search(r"^ *$", part.strip("\n"), re.MULTILINE)
+    assert "Panel B" in parts[0]
 
 
 def test_the_callers_templates_come_first(table, tmp_path):

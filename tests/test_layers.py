@@ -15,7 +15,7 @@ LAYERS = (
     {"seeds"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
-    | {"report.style", "report.word", "report.printed"},
+    | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
     {"theta", "report.summary", "report"},

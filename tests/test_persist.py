@@ -513,6 +513,17 @@ def test_no_network_is_larger_than_its_weights(tmp_path: Path) -> None:
         refused(closed(document, tensors), tmp_path / "bad", why)
 
 
+def test_what_is_said_of_the_errors_belongs_to_the_fit(sound: bytes, tmp_path: Path) -> None:
+    for record, change, why in (
+        ("Sampling", {"ways": [["g", 7], ["h", 30]]}, "numbers of clusters"), ("Sampling", {"ways": []}, "numbers of"),
+        ("Sampling", {"ways": [["g", "60"], ["h", 30]]}, "Sampling.ways"), ("Estimates", {"constant": True}, "covar"),
+        ("Estimates", {"sample": "fixed"}, "covariance: "), ("Estimates", {"sample": 1}, "Estimates.sample"),
+    ):  # fmt: skip
+        document, tensors = opened(sound)
+        records(document, record)[0].update(change)
+        refused(closed(document, tensors), tmp_path / "bad", why)
+
+
 @pytest.mark.parametrize("name", ["controls and two-way clusters", "networks", "constant"])
 def test_every_tensor_has_its_shape_and_is_finite(name: str, tmp_path: Path) -> None:
     made(name).save(tmp_path / "fit")

@@ -3,7 +3,7 @@
 There is one reader for each library, chosen by what the model offers. No library is imported for it.
 """
 
-import re
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,20 +14,18 @@ import pandas as pd
 from deepreg import asked
 from deepreg.errors import OptionError
 from deepreg.estimates import Estimates
+from deepreg.report.covariance import Covariance
 from deepreg.results import Results
-from deepreg.summary import describe_covariance
-from deepreg.targets.average import some_variable
-
-CLASSICAL = "classical standard errors"
+from deepreg.summary import describe
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
     """The estimates of one model, each array (q,) in the order of `names`, and facts about the fit.
 
-    `interval(alpha)` is (q, 2). `fit` holds fit statistics by their names in `etable(stats=)`. `errors` says how the
-    standard errors were computed, `remarks` whatever else belongs below the table. Raises OptionError where a name
-    occurs twice, or where arrays are not of the length of `names`.
+    `interval(alpha)` is (q, 2). `fit` holds fit statistics by their names in `etable(stats=)`, but "covariance", which
+    says how the standard errors were computed; `remarks` are whatever else belongs below the table. Raises OptionError
+    where a name occurs twice, or where arrays are not of the length of `names`.
     """
 
     head: str
@@ -39,7 +37,7 @@ class Column:
     pvalue: np.ndarray
     interval: Callable[[float], np.ndarray]
     fit: Mapping[str, float | str]
-    errors: str
+    covariance: Covariance
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -56,14 +54,19 @@ class Column:
                     "reads models with one vector of coefficients."
                 )
 
+    def fitted(self, key: str) -> float | str:
+        """A fit statistic by its name; NaN where the model has none."""
+        return self.covariance.header() if key == "covariance" else self.fit.get(key, math.nan)
 
-def read(model: Any, effects: bool = False) -> Column:
+
+def read(model: Any, effects: bool = False, place: str = "the model") -> Column:
     """The column of a fitted model; `effects` asks a deepreg Results for its effects instead of its coefficients.
 
-    Raises OptionError for an object that no reader understands, naming its type and what it lacks.
+    Raises OptionError for an object that no reader understands, naming its type and what it lacks, and for a model
+    without effects at `place`.
     """
     if isinstance(model, Results):
-        return _results(model, effects)
+        return _results(model, effects, place)
     if isinstance(model, Estimates):
         return _estimates(model)
     lacking = {}
@@ -91,73 +94,69 @@ def _series(part: Any, names: Sequence[str] | None = None) -> np.ndarray:
 # ---- deepreg
 
 
-def _results(model: Results, effects: bool) -> Column:
+def _effects(model: Results, head: str, place: str) -> tuple[Estimates, list[str]]:
+    """The effects that can be had, and the variables whose effects cannot."""
+    design = model.design
+    every, found = asked.effects(design), asked.possible(design, model.scores.integrable)
+    if found:
+        had = {target.name for target in found.values()}
+        lacking = dict.fromkeys(str(target.name) for target in every.values() if target.name not in had)
+        return model.estimate(*found.values()), list(lacking)
+    instead = "model.estimate('coefficient')"
+    if not every:
+        why = f"its formula, {design.formula!r}, has no treatment"
+    else:
+        names = list(dict.fromkeys(str(target.name) for target in every.values()))
+        why = f"that of {' and '.join(names)} needs the law of the treatment, which hessian='regressed' does without"
+        if all(asked.is_coefficient(name, model.structure) for name in names):
+            instead += ", as each coefficient is the effect of its variable"
+    raise OptionError(
+        f"effects=True: {place} ({head}) has no effects: {why}. Leave the model out, set effects=False, or give "
+        f"estimates in its place: {instead}."
+    )
+
+
+def _results(model: Results, effects: bool, place: str) -> Column:
     design, constant = model.design, model.facts.constant
     family = model.structure.family.name
+    head = f"{'Constant coefficients' if constant else 'Structural'}, {family}"
+    shown, what, lacking = model.averages, "averages of coefficient functions", list[str]()
     if effects:
-        some_variable("etable(effects=True)", design)
-        shown, what = model.estimate(*asked.effects(design).values()), "average effects"
-    else:
-        shown, what = model.averages, "averages of coefficient functions"
+        shown, lacking = _effects(model, head, place)
+        head, what = f"{head}, average effects", "average effects"
     header = dict(model.facts.header)
     measure, value = ("r2", model.rsquared) if model.structure.family.identity else ("pseudo_r2", model.prsquared)
     fit: dict[str, float | str] = {"n": float(model.nobs), "family": family, measure: value}
     remarks = []
-    if constant:
-        errors = "standard errors"
-        if model.sampling.kind != "cluster":
-            errors = f"heteroskedasticity-robust ({model.sampling.kind}) standard errors"
-    else:
+    if not constant:
         folds, members, repeats = header["Folds, members, repeats:"].split(" x ")
         fit |= {"features": header["Features:"], "folds": folds, "members": members, "repeats": repeats}
         fit |= {"controls": header["Controls:"]} if "Controls:" in header else {}
         again = f", {repeats} repeats" if repeats != "1" else ""
         remarks.append(f"{what}, debiased; {folds}-fold cross-fitting{again}; measures of fit are out of fold")
-        errors = "influence-function standard errors (Farrell, Liang and Misra)"
-    if model.sampling.kind == "cluster":
-        errors += ", " * (not constant) + " " * constant + _clustered(design.cluster_names, design.groups)
-    fit["covariance"] = describe_covariance(design, model.sampling, constant)
+    if lacking:
+        remarks.append(f"no effect of {' and '.join(lacking)}, which needs the law of the treatment")
     missing = sum(count for cause, count in design.dropped.items() if cause != "subset")
     if missing:
         rows = "row" if missing == 1 else "rows"
         remarks.append(f"n = {model.nobs:,} after dropping {missing:,} {rows} with missing values")
     if design.recipe.weights:
         remarks.append(f"weighted by {design.recipe.weights}")
-    kind = "Constant coefficients" if constant else "Structural"
-    head = f"{kind}, {family}" + (", average effects" if effects else "")
-    return _column(shown, head, design.outcome, fit, errors, tuple(remarks))
+    return _column(shown, head, design.outcome, fit, tuple(remarks))
 
 
 def _estimates(model: Estimates) -> Column:
-    sampling = model.sampling
-    errors = "influence-function standard errors (Farrell, Liang and Misra)"
-    covariance = "robust" if sampling.kind == "HC1" else sampling.kind
-    if sampling.kind == "cluster" and model.psi is not None:
-        counts = [int(code.max()) + 1 for code in sampling.cluster.unbind(1)]
-        covariance = "clustered (" + " and ".join(f"{count:,}" for count in counts) + ")"
-        errors += ", " + _clustered([""] * len(counts), counts)
-    fit: dict[str, float | str] = {"covariance": covariance}
-    if model.psi is not None:
-        fit["n"] = float(model.psi.shape[1])
-    remarks = tuple(note.rstrip(".") for note in model.table().notes)
-    return _column(model, "Estimates", "", fit, errors, remarks)
+    fit: dict[str, float | str] = {} if model.psi is None else {"n": float(model.psi.shape[1])}
+    return _column(model, "Estimates", "", fit, tuple(note.rstrip(".") for note in model.table().notes))
 
 
 def _column(
-    shown: Estimates, head: str, outcome: str, fit: Mapping[str, float | str], errors: str, remarks: tuple[str, ...]
+    shown: Estimates, head: str, outcome: str, fit: Mapping[str, float | str], remarks: tuple[str, ...]
 ) -> Column:
     return Column(
         head, outcome, shown.names, shown.value, shown.std_error, shown.zvalues, shown.chances(), shown.interval,
-        fit, errors, remarks,
+        fit, describe(shown), remarks,
     )  # fmt: skip
-
-
-def _clustered(names: Sequence[str], counts: Sequence[int]) -> str:
-    ways = [
-        f"by {name} ({count:,} clusters)" if name else f"({count:,} clusters)"
-        for name, count in zip(names, counts, strict=True)
-    ]
-    return "clustered " + " and ".join(ways)
 
 
 # ---- statsmodels
@@ -180,7 +179,7 @@ def _statsmodels(model: Any) -> Column:
     return Column(
         _head_of_statsmodels(model, kind), str(model.model.endog_names), names,
         _series(params), _series(model.bse, names), _series(model.tvalues, names), _series(model.pvalues, names),
-        lambda alpha: _series(model.conf_int(alpha)), fit, _errors_of_statsmodels(model),
+        lambda alpha: _series(model.conf_int(alpha)), fit, _covariance_of_statsmodels(model),
     )  # fmt: skip
 
 
@@ -203,37 +202,24 @@ def _fit_of_statsmodels(model: Any, kind: str) -> dict[str, float | str]:
         fit["family"] = FAMILIES[kind]
     elif kind == "GLM":
         fit["family"] = type(model.model.family).__name__.lower()
-    fit["covariance"] = _covariance_of_statsmodels(model)
     return fit
 
 
-def _groups(model: Any) -> list[tuple[str, int]]:
-    """Name, where there is one, and number of the clusters of each way."""
-    groups = getattr(model, "cov_kwds", {}).get("groups")
+def _ways(groups: Any) -> tuple[tuple[str, int], ...]:
+    """Name, "" where there is none, and number of the clusters of each column of an array, Series or DataFrame."""
     if groups is None:
-        return []
-    ways = [groups] if np.ndim(groups) == 1 else list(np.asarray(groups).T)
-    return [(str(getattr(way, "name", None) or ""), len(pd.unique(pd.Series(way)))) for way in ways]
+        return ()
+    table = groups if isinstance(groups, pd.DataFrame) else pd.DataFrame(groups)
+    return tuple(
+        (name if isinstance(name, str) else "", len(pd.unique(table.iloc[:, j]))) for j, name in enumerate(table)
+    )
 
 
-def _covariance_of_statsmodels(model: Any) -> str:
-    kind = getattr(model, "cov_type", "")
-    if kind != "cluster":
-        return "classical" if kind == "nonrobust" else str(kind)
-    ways = [f"{name} ({count:,})".strip() for name, count in _groups(model)]
-    return "clustered" + (f": {' and '.join(ways)}" if ways else "")
-
-
-def _errors_of_statsmodels(model: Any) -> str:
-    kind = getattr(model, "cov_type", "")
-    if kind in ("", "nonrobust"):
-        return CLASSICAL if kind else "standard errors"
+def _covariance_of_statsmodels(model: Any) -> Covariance:
+    kind = str(getattr(model, "cov_type", ""))
     if kind == "cluster":
-        ways = _groups(model)
-        return "standard errors " + (_clustered(*zip(*ways, strict=True)) if ways else "clustered")
-    if re.fullmatch(r"HC\d", str(kind)):
-        return f"heteroskedasticity-robust ({kind}) standard errors"
-    return f"standard errors of type {kind}"
+        return Covariance(kind, _ways(getattr(model, "cov_kwds", {}).get("groups")))
+    return Covariance("classical" if kind == "nonrobust" else kind)
 
 
 def _margins(model: Any) -> Column:
@@ -253,7 +239,7 @@ def _margins(model: Any) -> Column:
         f"{_head_of_statsmodels(fitted, kind)}, {what}", str(fitted.model.endog_names), names,
         _series(model.margeff), _series(model.margeff_se), _series(model.tvalues), _series(model.pvalues),
         lambda alpha: _series(model.conf_int(alpha)), _fit_of_statsmodels(fitted, kind),
-        _errors_of_statsmodels(fitted) + " by the delta method", (what,),
+        _covariance_of_statsmodels(fitted)._replace(delta=True), (what,),
     )  # fmt: skip
 
 
@@ -278,21 +264,11 @@ def _pyfixest(model: Any) -> Column:
     fit |= {"family": FAMILIES[PYFIXEST[kind]]} if PYFIXEST.get(kind) in FAMILIES else {}
     detail = str(model._vcov_type_detail)
     clusters = [(str(name), int(count)) for name, count in zip(model._clustervar or [], model._G or [], strict=False)]
-    if clusters:
-        errors = "standard errors " + _clustered(*zip(*clusters, strict=True))
-        covariance = "clustered: " + " and ".join(f"{name} ({count:,})" for name, count in clusters)
-    elif detail == "iid":
-        errors, covariance = CLASSICAL, "classical"
-    else:
-        detail = "HC1" if detail == "hetero" else detail
-        known = re.fullmatch(r"HC\d", detail)
-        errors = f"heteroskedasticity-robust ({detail}) standard errors" if known else f"{detail} standard errors"
-        covariance = detail
-    fit["covariance"] = covariance
+    kind_of_errors = "cluster" if clusters else {"iid": "classical", "hetero": "HC1"}.get(detail, detail)
     return Column(
         PYFIXEST.get(kind, kind), str(model._depvar), names,
         _series(value), _series(model.se(), names), _series(model.tstat(), names), _series(model.pvalue(), names),
-        lambda alpha: _series(model.confint(alpha=alpha)), fit, errors,
+        lambda alpha: _series(model.confint(alpha=alpha)), fit, Covariance(kind_of_errors, tuple(clusters)),
     )  # fmt: skip
 
 
@@ -315,20 +291,15 @@ def _linearmodels(model: Any) -> Column:
     pairs = [row for table in model.summary.tables[:1] for row in table.data]
     words = [str(cell).strip() for row in pairs for cell in row]
     kind_of_errors = words[words.index("Cov. Estimator:") + 1].lower() if "Cov. Estimator:" in words else ""
-    errors = {
-        "unadjusted": CLASSICAL,
-        "homoskedastic": CLASSICAL,
-        "robust": "heteroskedasticity-robust standard errors",
-        "heteroskedastic": "heteroskedasticity-robust standard errors",
-        "clustered": "clustered standard errors",
-    }.get(kind_of_errors, f"{kind_of_errors} standard errors".strip())
-    fit["covariance"] = "classical" if errors == CLASSICAL else kind_of_errors
+    said = {"unadjusted": "classical", "homoskedastic": "classical", "heteroskedastic": "robust",
+            "clustered": "cluster"}.get(kind_of_errors, kind_of_errors)  # fmt: skip
+    ways = _ways(getattr(model, "cov_config", {}).get("clusters")) if said == "cluster" else ()  # of IV, not of panels
     dependent = model.model.dependent
     outcome = getattr(dependent, "vars", None) or getattr(dependent, "cols", [""])
     return Column(
         LINEARMODELS.get(kind, kind), str(outcome[0]), names, _series(model.params), _series(model.std_errors, names),
         _series(model.tstats, names), _series(model.pvalues, names),
-        lambda alpha: _series(model.conf_int(level=1 - alpha)), fit, errors,
+        lambda alpha: _series(model.conf_int(level=1 - alpha)), fit, Covariance(said, ways),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from deepreg.errors import DeepregWarning, OptionError
+from deepreg.level import check_alpha
 from deepreg.report import notes as below
 from deepreg.report.column import Column, read
 from deepreg.report.printing import BELOW, STATS, Numbers, Printing
@@ -59,7 +60,7 @@ def etable(
         Decimals; more where they would print as zero a number that is not. p-values have three.
     effects : bool
         Show average effects of deepreg's Results (the ATE of each variable with levels, the AME of each continuous
-        one) instead of average coefficients.
+        one) instead of average coefficients. Effects that a fit with hessian="regressed" lacks are named below.
     keep, drop, order : name, compiled pattern, or a list of them
         Rows to keep, to leave out, to put first. A string is the exact name of a row; re.compile("...") finds every
         name it matches anywhere.
@@ -92,8 +93,8 @@ def etable(
     Raises
     ------
     OptionError
-        For an option that is not known or does not fit, for an object that cannot be read, and for a model in which
-        two rows have one name.
+        For an option that is not known or does not fit, for an object that cannot be read, for a model in which two
+        rows have one name, and with effects=True for a model without effects.
 
     Warns
     -----
@@ -112,9 +113,13 @@ def etable(
     """
     chosen = style_of(style)
     levels = thresholds(stars, chosen)
-    _check(stat, digits, alpha)
+    _check(stat, digits)
+    alpha = check_alpha(alpha)
     by_title, by_name = _panels(models, panels)
-    columns = {name: [read(model, effects) for model in found] for name, found in by_title.items()}
+    columns = {
+        title: [read(model, effects, f"{title}, " * bool(title) + f"column {i}") for i, model in enumerate(found, 1)]
+        for title, found in by_title.items()
+    }
     if effects and not any(isinstance(model, Results) for found in by_title.values() for model in found):
         raise OptionError(
             "effects=True is about results of deepreg, and there are none; of statsmodels, give model.get_margeff()."
@@ -159,13 +164,11 @@ def _frame(numbers: Sequence[tuple[str, Numbers]], heads: Sequence[str], panels:
 # ---- options
 
 
-def _check(stat: object, digits: object, alpha: object) -> None:
+def _check(stat: object, digits: object) -> None:
     if stat is not None and stat not in BELOW:
         raise OptionError(f"stat={stat!r} is not known; allowed are {', '.join(map(repr, BELOW))} and None.")
     if not isinstance(digits, int) or isinstance(digits, bool) or not 0 <= digits <= 12:
         raise OptionError(f"digits={digits!r}: give a whole number of decimals from 0 to 12, for example 3.")
-    if not isinstance(alpha, float) or not 0 < alpha < 1:
-        raise OptionError(f"alpha={alpha!r}: give a number between 0 and 1, for example 0.05 for 95% intervals.")
 
 
 def _texts(option: str, given: object, count: int | None = None) -> tuple[str, ...]:

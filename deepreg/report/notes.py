@@ -18,7 +18,7 @@ def notes(panels: Mapping[str, Sequence[Column]], stat: str | None, alpha: float
         for title, columns in panels.items()
         for i, column in enumerate(columns, 1)
     ]
-    errors = _grouped([(place, column.errors) for place, column in where])
+    errors = _grouped([(place, column.covariance.phrase()) for place, column in where])
     return [*_first(errors, stat, alpha, starred), *_remarks(where)]
 
 

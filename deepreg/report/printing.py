@@ -78,7 +78,7 @@ class Printing(NamedTuple):
 
     def fit(self, columns: Sequence[Column], wanted: Sequence[str]) -> tuple[list[Row], list[Numbers]]:
         """A row for each of the fit statistics in STATS that are wanted."""
-        values = [(STATS[key], key, tuple(c.fit.get(key, math.nan) for c in columns)) for key in wanted]
+        values = [(STATS[key], key, tuple(c.fitted(key) for c in columns)) for key in wanted]
         rows = [Row(label, "fit", tuple(self.statistic(key, v) for v in cells)) for label, key, cells in values]
         return rows, [Numbers(label, "", cells) for label, _, cells in values]
 

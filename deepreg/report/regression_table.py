@@ -245,14 +245,18 @@ def _blocks(table: RegressionTable, layout: Layout, which: range) -> list[list[s
     for panel in (*table.panels, Panel("", (), table.fit)):
         for title, rows in ((panel.title, panel.rows), ("", panel.fit)):
             found: list[str] = []
+            gone = False
             for row in rows:
                 printed = lines(row)
+                gone = not any(row.cells[j] for j in which) and (row.kind == "value" or (gone and row.kind == "beside"))
+                if gone:  # a coefficient of none of these columns
+                    continue
                 if row.kind == "beside" and len(hanging) > 1:  # beside what is left of a long name
                     printed = [hanging[1] + printed[0][len(hanging[1]) :], *hanging[2:]]
                     del found[1 - len(hanging) :]
                 hanging = printed if row.kind == "value" else []
                 found += printed
-            blocks.append([*(wrap(title, WIDTH) if title else []), *found])
+            blocks.append([*(wrap(title, WIDTH) if title and (found or not rows) else []), *found])
     return [block for block in blocks if block]
 
 

@@ -100,7 +100,10 @@ def wrap(text: object, width: int, indent: int = 0) -> list[str]:
     """Lines of at most `width`, broken after a space, else after punctuation, else anywhere."""
     rest, lines, lead, room = clean(text), [], "", max(width, 1)
     while len(rest) > room:
-        cut = rest.rfind(" ", 1, room + 1)
+        cut = spaces = rest.rfind(" ", 1, room + 1)
+        while cut > 0 and "=" in (rest[cut - 1], rest[cut + 1]):  # "n = 295" stays together where it can
+            cut = rest.rfind(" ", 1, cut)
+        cut = cut if cut > 0 else spaces
         if cut < 0:
             cut = max(rest.rfind(mark, 0, room) for mark in ":,*+)]_") + 1 or room
         lines.append(lead + rest[:cut].rstrip())

@@ -1,6 +1,7 @@
 """A table as a Word document: the one door to python-docx."""
 
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from docx.oxml import OxmlElement
 from docx.oxml.ns import qn
 from docx.shared import Pt
 
+_NUMBER = r"[-<]?(?:[\d,]*\.?\d+(?:e[+-]\d+)?|inf)"
+NUMBERS = re.compile(rf"[(\[]?{_NUMBER}(?:, {_NUMBER})?[)\]]?\**")  # or an interval; hyphens of words stay hyphens
 DAY = (1980, 1, 1, 0, 0, 0)  # of every part, so that the same table is the same bytes
 
 
@@ -64,7 +67,7 @@ def document(
 def _fill(row, name: str, cells: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
     _write(row.cells[0].paragraphs[0], name)
     for cell, text in zip(row.cells[1:], cells, strict=True):
-        _write(cell.paragraphs[0], text.replace("-", "−") if text[:1] in "([-" else text)
+        _write(cell.paragraphs[0], text.replace("-", "−") if NUMBERS.fullmatch(text) else text)
         cell.paragraphs[0].alignment = WD_ALIGN_PARAGRAPH.CENTER
 
 
