@@ -29,6 +29,7 @@ class Family:
     indexed: ClassVar[bool] = True  # whether d enters through d'theta alone, so that the origin of d is free
     identity: ClassVar[bool] = False  # whether mean(u, theta) is the index itself
     outcome_free: ClassVar[bool] = True  # whether the Hessian is free of y, given d and theta
+    binary: ClassVar[bool] = False  # whether outcomes are 0 and 1, so that the mean is the probability of 1
 
     def names(self, terms: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the P columns of theta: one per structural term, then the ancillary parameters."""
