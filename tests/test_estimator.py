@@ -8,7 +8,7 @@ import pandas as pd
 import polars
 import pytest
 import torch
-from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss, r2_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score, cross_validate
@@ -254,6 +254,7 @@ def test_a_fitted_estimator_can_be_pickled():
         pd.testing.assert_frame_equal(again.result_.cov_params(), model.result_.cov_params(), rtol=0)
 
 
+@pytest.mark.skipif(not hasattr(BaseEstimator, "__sklearn_tags__"), reason="scikit-learn has tags since 1.6")
 def test_tags_say_what_the_estimators_are():
     assert is_regressor(regressor()) and is_classifier(classifier()) and not is_classifier(regressor())
     tags = regressor().__sklearn_tags__()
@@ -341,6 +342,8 @@ def test_functions_come_from_the_context_alone():
     f = np.tanh
     with pytest.raises(DataError, match="uses 'f'"):
         regressor("t | f(x0)").fit(X, Y)
+    named = regressor("t | y(x0)", context={"y": f}).fit(X, Y.to_numpy())  # the outcome does not hide the function
+    assert named.result_.design.features == ("y(x0)",) and named.result_.design.outcome == "y_"
     assert regressor("t | f(x0)", context={"f": f}).fit(X, Y).result_.design.features == ("f(x0)",)
 
 
