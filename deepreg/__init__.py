@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from . import datasets, families, interop, simulate, targets
     from .api import load, structural
     from .curvature import EstimatedLaw, KnownLaw, Regressed
+    from .estimator import StructuralClassifier as StructuralClassifier
+    from .estimator import StructuralRegressor as StructuralRegressor
     from .networks import MLP, Replicated
     from .report.etable import etable
     from .trainers import LBFGS, AdamW
@@ -32,6 +34,8 @@ _OBJECTS = {
     "LBFGS": "trainers",
     "etable": "report.etable",
 }
+# These need scikit-learn. They stay out of __all__, so that `from deepreg import *` works without it.
+_OPTIONAL = {"StructuralClassifier": "estimator", "StructuralRegressor": "estimator"}
 
 __all__ = [
     "LBFGS",
@@ -65,13 +69,14 @@ def __getattr__(name: str) -> Any:
         value: Any = version()
     elif name in _MODULES:
         value = import_module(f"{__name__}.{name}")
-    elif name in _OBJECTS:
-        value = getattr(import_module(f"{__name__}.{_OBJECTS[name]}"), name)
+    elif module := _OBJECTS.get(name, _OPTIONAL.get(name)):
+        value = getattr(import_module(f"{__name__}.{module}"), name)
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+        offered = ", ".join([*__all__, *_OPTIONAL])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {offered}")
     globals()[name] = value  # the next look-up no longer comes here
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_OPTIONAL})

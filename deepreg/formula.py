@@ -126,6 +126,14 @@ def split(formula: str) -> dict[str, str]:
     return {"outcome": left.strip(), **{name: piece.strip() for name, piece in zip(PARTS[1:], pieces, strict=False)}}
 
 
+def sides(formula: str) -> tuple[str | None, str]:
+    """What stands left and right of `~`; None on the left of a formula without `~`. Raises FormulaError for more."""
+    if not isinstance(formula, str) or len(pieces := _cut(formula, "~")) > 2:
+        split(formula)  # says what is wrong
+        raise AssertionError("split() refuses these")
+    return (pieces[0].strip() if len(pieces) == 2 else None), pieces[-1].strip()
+
+
 def check_stored(terms: Iterable[Term], columns: Iterable[str], known: Iterable[str]) -> None:
     """Raise FormulaError unless all factors are columns, numbers, or expressions that a file may hold.
 

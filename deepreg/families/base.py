@@ -38,6 +38,7 @@ class Family:
     outcome: ClassVar[str] = "number"  # or "levels": classes, in order; or "durations": Surv(time, event)
     identity: ClassVar[bool] = False  # whether mean(u, theta) is the index itself
     outcome_free: ClassVar[bool] = True  # whether the Hessian is free of y, given d and theta
+    binary: ClassVar[bool] = False  # whether outcomes are 0 and 1, so that the mean is the probability of 1
 
     @property
     def prefixes(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ class Logit(Family):
     """Bernoulli likelihood with P(y = 1) = sigmoid(d'theta): l = softplus(d'theta) - y d'theta."""
 
     name: ClassVar[str] = "logit"
+    binary: ClassVar[bool] = True
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         eta = index(u, theta)
