@@ -1,6 +1,9 @@
 """Outcome families: what a unit loses at theta, and what it is expected to be."""
 
 import difflib
+from collections.abc import Callable
+
+from torch import Tensor
 
 from ..errors import OptionError
 from .base import Family
@@ -8,10 +11,11 @@ from .binary import Logit
 from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
+from .own import FromLoss, from_loss
 
 _REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial)}
 
-__all__ = ["Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
+__all__ = ["Family", "FromLoss", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "from_loss", "get", "names"]
 
 
 def names() -> list[str]:
@@ -24,16 +28,19 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def get(family: "str | Family | type[Family]") -> Family:
-    """The Family meant by a name, a class or an object. Raises OptionError on anything else."""
+def get(family: "str | Family | type[Family] | Callable[..., Tensor]") -> Family:
+    """The Family meant by a name, a class, an object or a loss function. Raises OptionError on anything else."""
     if isinstance(family, Family):
         return family
     if isinstance(family, type) and issubclass(family, Family):
         return family()
     if isinstance(family, str) and family in _REGISTRY:
         return _REGISTRY[family]()
+    if callable(family) and not isinstance(family, type):
+        return from_loss(family)
     close = difflib.get_close_matches(str(family), names(), n=1)
     hint = f" Did you mean family={close[0]!r}?" if close else ""
     raise OptionError(
-        f"family={family!r} is not known; allowed are {', '.join(map(repr, names()))}, or a Family.{hint}"
+        f"family={family!r} is not known; allowed are {', '.join(map(repr, names()))}, a Family, or a function "
+        f"loss(y, d, theta).{hint}"
     )

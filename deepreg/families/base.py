@@ -129,6 +129,11 @@ class Family:
         return sum(parts, theta.new_zeros(()))
 
     @property
+    def predicts(self) -> bool:
+        """Whether mean() is there."""
+        return True
+
+    @property
     def closed(self) -> bool:
         """Whether information() is a formula, and so as cheap as the Hessian."""
         return self.outcome_free or type(self).information is not Family.information
