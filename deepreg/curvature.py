@@ -16,7 +16,7 @@ from .law import Cells, FittedLaw, Nodes
 from .splits import Splits
 from .structure import Structure
 from .theta import Options, Theta, fit
-from .units import Units
+from .units import Units, blocks
 
 
 class Lambda(NamedTuple):
@@ -251,6 +251,21 @@ def invert(value: Tensor, floor: float) -> Lambda:
     white = torch.linalg.solve_triangular(lower, half.mT, upper=False)
     relative, vectors = torch.linalg.eigh(white)
     return _floored(relative, vectors, lower, floor)
+
+
+def agreement(structure: Structure, u: Units, theta: Tensor, weight: Tensor, lam: Lambda) -> tuple[float, float]:
+    """The least and the largest eigenvalue of the mean of Lambda(x_i)^{-1} Hessian_i, at theta (R, n, P).
+
+    Both are 1 in expectation where the laws behind Lambda describe the data. For least squares and a treatment of 0
+    and 1 they are the means of t / p and (1 - t) / (1 - p).
+    """
+    total = torch.zeros_like(lam.inverse[0, 0])
+    for rows in blocks(len(u.d)):
+        part = Units(*(one[rows] for one in u))
+        hessian = structure.family.derivatives(part, theta[:, rows])[1]
+        total += (lam.inverse[:, rows] @ hessian * weight[rows, None, None]).sum((0, 1))
+    values = torch.linalg.eigvals(total / (len(theta) * weight.sum())).real
+    return float(values.min()), float(values.max())
 
 
 def _floored(relative: Tensor, vectors: Tensor, lower: Tensor, floor: float) -> Lambda:

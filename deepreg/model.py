@@ -16,7 +16,7 @@ from . import covariance
 from . import splits as cross_fitting
 from . import theta as surface
 from .call import Call, arguments
-from .curvature import Curvature, EstimatedLaw, KnownLaw, Regressed
+from .curvature import Curvature, EstimatedLaw, KnownLaw, Regressed, agreement
 from .design import Design
 from .diagnostics import describe
 from .errors import OptionError
@@ -142,7 +142,8 @@ class Model:
                 "homogeneous": self._loss(u, constant[splits.held_out], weight),
                 "theta(x)": self._loss(u, theta, weight),
             },
-            lam=lam, overlap=overlap, goodness=goodness(self.structure, u, theta, weight), call=call,
+            lam=lam, met=agreement(self.structure, u, theta, weight, lam), overlap=overlap, call=call,
+            goodness=goodness(self.structure, u, theta, weight),
         )  # fmt: skip
         kept = law if centre is not None else None
         sampling = self._sampling(1, place)

@@ -421,3 +421,28 @@ def test_effects_are_measured_against_the_base_level_of_the_regression():
     assert res.ate().names == ("ATE arm: a vs b", "ATE arm: c vs b")
     np.testing.assert_allclose(res.ate().value, res.params.iloc[1:])
     assert deepreg.structural("y ~ arm", frame).fit().ate().names == ("ATE arm: b vs a", "ATE arm: c vs a")
+
+
+def test_hessians_are_compared_with_lambda() -> None:
+    """For least squares and a binary treatment the eigenvalues are the means of t / p and (1 - t) / (1 - p)."""
+    data = deepreg.simulate.irm(n=400, rng=0).frame
+    result = deepreg.structural("y ~ t | x0 + x1", data.assign(w=1.0 + (data.x0 > 0)), weights="w").fit(
+        learners="smooth", folds=2, rng=0, progress=False
+    )
+    probability = result.overlap.probability.numpy().clip(result.overlap.floor.numpy())
+    p = (probability / probability.sum(1, keepdims=True))[:, 1]
+    w, t = 1.0 + (data.x0 > 0), data.t
+    wanted = sorted([np.average(t / p, weights=w), np.average((1 - t) / (1 - p), weights=w)])
+    shown = dict(result.facts.diagnostics)["Lambda^-1 Hessian:"]
+    assert shown == f"{wanted[0]:.2f} to {wanted[1]:.2f}"
+    assert not any("Lambda^-1" in note for note in result.facts.notes)
+
+
+def test_a_law_that_does_not_describe_the_data_is_noted() -> None:
+    data = deepreg.simulate.tutorial(n=400, rng=0).frame
+    wrong = deepreg.structural("y ~ treatment | x0", data, assignment=deepreg.KnownLaw(probability=0.8))
+    result = wrong.fit(learners="smooth", folds=2, rng=0, progress=False)
+    share = data.treatment.mean()
+    least, most = sorted([share / 0.8, (1 - share) / 0.2])
+    assert dict(result.facts.diagnostics)["Lambda^-1 Hessian:"] == f"{least:.2f} to {most:.2f}"
+    assert any("where it should be 1" in note for note in result.facts.notes)
