@@ -8,10 +8,30 @@ from .binary import Logit
 from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
+from .negbin import NegativeBinomial
+from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
-_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial)}
+_FAMILIES: tuple[type[Family], ...] = (
+    *(Linear, Gaussian, Logit, Poisson, Multinomial),
+    *(NegativeBinomial, ZeroInflatedPoisson, ZeroInflatedNegativeBinomial, HurdlePoisson, HurdleNegativeBinomial),
+)
+_REGISTRY: dict[str, type[Family]] = {f.name: f for f in _FAMILIES}
 
-__all__ = ["Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
+__all__ = [
+    "Family",
+    "Gaussian",
+    "HurdleNegativeBinomial",
+    "HurdlePoisson",
+    "Linear",
+    "Logit",
+    "Multinomial",
+    "NegativeBinomial",
+    "Poisson",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
+    "get",
+    "names",
+]
 
 
 def names() -> list[str]:
@@ -19,7 +39,6 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
-    ['gaussian', 'linear', 'logit', 'multinomial', 'poisson']
     """
     return sorted(_REGISTRY)
 

@@ -2,7 +2,8 @@
 
 from .case import Case, K, N, units
 from .classic import CASES as CLASSIC
+from .counts import CASES as COUNTS
 
-CASES = CLASSIC
+CASES = {**CLASSIC, **COUNTS}
 
 __all__ = ["CASES", "Case", "K", "N", "units"]
