@@ -9,11 +9,13 @@ from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
 from .negbin import NegativeBinomial
+from .ordered import OrderedLogit, OrderedProbit
 from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
 _FAMILIES: tuple[type[Family], ...] = (
     *(Linear, Gaussian, Logit, Poisson, Multinomial),
     *(NegativeBinomial, ZeroInflatedPoisson, ZeroInflatedNegativeBinomial, HurdlePoisson, HurdleNegativeBinomial),
+    *(OrderedLogit, OrderedProbit),
 )
 _REGISTRY: dict[str, type[Family]] = {f.name: f for f in _FAMILIES}
 
@@ -26,6 +28,8 @@ __all__ = [
     "Logit",
     "Multinomial",
     "NegativeBinomial",
+    "OrderedLogit",
+    "OrderedProbit",
     "Poisson",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
@@ -39,6 +43,8 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
+    ['gaussian', 'hurdle_negbin', 'hurdle_poisson', 'linear', 'logit', 'multinomial', 'negbin', 'ordered_logit',
+     'ordered_probit', 'poisson', 'zinb', 'zip']
     """
     return sorted(_REGISTRY)
 
