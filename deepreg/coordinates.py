@@ -10,7 +10,7 @@ from torch import Tensor
 from .evidence import Target
 from .networks import Network
 from .splits import Splits
-from .structure import Pooled, Structure
+from .structure import Pooled, Structure, score_of
 from .trainers import History, Loss, Problem
 from .units import Units, blocks
 
@@ -103,10 +103,11 @@ class Standardised:
             score, curvature = torch.empty_like(out), out.new_empty(*out.shape, out.shape[-1])
             for block in blocks(out.shape[1]):  # differentiating takes many times the memory of the result
                 there, theta = self._among(rows[block]), at.around(out[:, block])
-                gradient, hessian = family.derivatives(there, theta)
-                if not family.outcome_free and family.closed:
-                    hessian = family.information(there, theta)
-                elif not family.outcome_free:  # the nearest positive semi-definite one
+                if family.closed and not family.outcome_free:
+                    gradient, hessian = score_of(family, there, theta), family.information(there, theta)
+                else:
+                    gradient, hessian = family.derivatives(there, theta)
+                if not family.closed:  # the nearest positive semi-definite one
                     values, vectors = torch.linalg.eigh(hessian)
                     hessian = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
                 score[:, block] = gradient @ at.transform / unit[..., None]

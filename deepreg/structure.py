@@ -12,6 +12,8 @@ from .errors import DataError
 from .families import Family
 from .units import Units, blocks
 
+_FLAT = 1e-9  # of the largest eigenvalue of the Hessian: a smaller one is 0
+
 
 class Pooled(NamedTuple):
     """The fit with constant theta, for each of G sets of weights."""
@@ -108,7 +110,7 @@ class Structure:
         default all, and u.d may be (n, K) or (G, n, K).
 
         Minimises the weighted mean loss to a gradient of 1e-10 in the metric of the Hessian. Raises DataError when the
-        minimum does not exist (separated outcomes, collinear regressors).
+        minimum does not exist (separated outcomes, collinear regressors, a parameter that runs off to infinity).
         """
         family, parts = self.family, partial(_parts, u, weight, rows)
         groups = len(weight if rows is None else rows)
@@ -125,6 +127,9 @@ class Structure:
         for _ in range(200):
             each = [_derivatives(partial(loss, part=part), theta) for part in parts()]
             gradient, hessian = (torch.stack(one).sum(0) for one in zip(*each, strict=True))
+            for at, slope in zip(theta, gradient, strict=True):
+                if reason := family.limit(u, at, slope):
+                    raise DataError(f"family={family.name!r} has no homogeneous fit: {reason}")
             scale = hessian.diagonal(dim1=1, dim2=2).abs().clamp_min(1e-300).rsqrt()  # unit diagonal: free of units
             scaled = hessian * scale[:, :, None] * scale[:, None, :]
             if not bool(scaled.isfinite().all()):
@@ -132,12 +137,16 @@ class Structure:
             eigenvalues, vectors = torch.linalg.eigh(scaled)
             if bool((eigenvalues[:, -1] < 1e-12).any()):
                 break
-            inverse = eigenvalues.clamp_min(1e-10 * eigenvalues[:, -1:]).reciprocal()  # descends where not convex
+            size = eigenvalues.abs()  # descends where not convex
+            inverse = size.clamp_min(1e-10 * size.amax(1, keepdim=True)).reciprocal()
             rotated = (vectors.mT @ (scale * gradient)[:, :, None])[:, :, 0]
             step = -scale * (vectors @ (inverse * rotated)[:, :, None])[:, :, 0]
             decrement = (inverse * rotated**2).sum(1)
+            flat = (eigenvalues[:, 0] < _FLAT * eigenvalues[:, -1]) & (decrement < 1e-8 * (1 + value.abs()))
+            if bool(flat.any()):  # what is left of the gradient is that of a parameter on its way to infinity
+                raise self._singular(vectors[flat][0, :, 0])
             if bool((decrement < 1e-20 * (1 + value.abs())).all()):
-                return self._finish(parts, theta, hessian, eigenvalues, value)
+                return self._finish(parts, theta, hessian, value)
             length = torch.ones(groups, dtype=theta.dtype, device=theta.device)
             for _ in range(60):
                 trial = objective(theta + length[:, None] * step)
@@ -149,18 +158,18 @@ class Structure:
             value = objective(theta)
         raise DataError(
             f"The homogeneous fit of family={family.name!r} did not converge in 200 Newton steps: the outcome may be "
-            f"separated by {', '.join(self.terms)}, or the terms collinear. Drop a term, or merge rare levels."
+            f"separated by {', '.join(self.terms)}, or the terms collinear. {family.advice}"
         )
 
-    def _finish(
-        self, parts: "Callable[[], Iterator[_Part]]", theta: Tensor, hessian: Tensor, eigenvalues: Tensor, value: Tensor
-    ) -> Pooled:
-        if bool((eigenvalues[:, 0] < 1e-9 * eigenvalues[:, -1]).any()):
-            raise DataError(
-                f"The Hessian of family={self.family.name!r} is singular at the homogeneous fit: the outcome is "
-                f"separated by, or the rows carry no information on, one of {', '.join(self.names)}. "
-                "Drop the term, or merge rare levels."
-            )
+    def _singular(self, direction: Tensor) -> DataError:
+        """What is said of a Hessian that vanishes along a direction (P,), in units in which its diagonal is 1."""
+        found = [name for name, share in zip(self.names, direction, strict=True) if float(share) ** 2 > 0.05]
+        return DataError(
+            f"The Hessian of family={self.family.name!r} is singular at the homogeneous fit: the outcome is "
+            f"separated by, or the rows carry no information on, one of {', '.join(found)}. {self.family.advice}"
+        )
+
+    def _finish(self, parts: "Callable[[], Iterator[_Part]]", theta: Tensor, hessian: Tensor, value: Tensor) -> Pooled:
         power = torch.zeros_like(hessian)
         for u, weight in parts():
             score = score_of(self.family, u, theta[:, None, :].expand(*weight.shape, theta.shape[1]))

@@ -11,19 +11,54 @@ from .binary import Logit
 from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
+from .negbin import NegativeBinomial
+from .ordered import OrderedLogit, OrderedProbit
 from .own import FromLoss, from_loss
+from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
-_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial)}
+_FAMILIES: tuple[type[Family], ...] = (
+    Gaussian,
+    HurdleNegativeBinomial,
+    HurdlePoisson,
+    Linear,
+    Logit,
+    Multinomial,
+    NegativeBinomial,
+    OrderedLogit,
+    OrderedProbit,
+    Poisson,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
+)
+_REGISTRY: dict[str, type[Family]] = {f.name: f for f in _FAMILIES}
 
-__all__ = ["Family", "FromLoss", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "from_loss", "get", "names"]
+__all__ = [
+    "Family",
+    "FromLoss",
+    "Gaussian",
+    "HurdleNegativeBinomial",
+    "HurdlePoisson",
+    "Linear",
+    "Logit",
+    "Multinomial",
+    "NegativeBinomial",
+    "OrderedLogit",
+    "OrderedProbit",
+    "Poisson",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
+    "from_loss",
+    "get",
+    "names",
+]
 
 
 def names() -> list[str]:
     """Names accepted by `family=`.
 
     >>> import deepreg
-    >>> deepreg.families.names()
-    ['gaussian', 'linear', 'logit', 'multinomial', 'poisson']
+    >>> "negbin" in deepreg.families.names()
+    True
     """
     return sorted(_REGISTRY)
 

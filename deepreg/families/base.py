@@ -21,6 +21,32 @@ def index(u: Units, theta: Tensor, block: int = 0) -> Tensor:
     return torch.stack(terms).sum(0) if len(terms) > 4 else sum(terms[1:], terms[0])  # reducing a short axis is slow
 
 
+def natural(u: Units, theta: Tensor, blocks: int = 1) -> tuple[Tensor, ...]:
+    """The linear indices d'theta of each block, then the ancillary parameters; (...) each."""
+    ancillary = theta[..., blocks * u.d.shape[-1] :].unbind(-1)
+    return (*(index(u, theta, block) for block in range(blocks)), *ancillary)
+
+
+def chained(core: Tensor, u: Units, blocks: int = 1) -> Tensor:
+    """The Hessian in theta of what has the Hessian `core` in natural(); (..., S, S) -> (..., P, P)."""
+    k, ancillary = u.d.shape[-1], core.shape[-1] - blocks
+    place = [*(block for block in range(blocks) for _ in range(k)), *range(blocks, blocks + ancillary)]
+    one = u.d.new_ones(*u.d.shape[:-1], ancillary)
+    factor = torch.cat([*[u.d] * blocks, one], -1)  # (..., P)
+    return core[..., place, :][..., :, place] * factor[..., :, None] * factor[..., None, :]
+
+
+def constant(u: Units) -> Tensor:
+    """Coefficients of an index that is 1 in every row, or as near to it as the regressors come; (K,)."""
+    d = u.d.flatten(0, -2)
+    return torch.linalg.pinv(d.mT @ d) @ d.sum(0)
+
+
+def started(u: Units, values: Tensor, blocks: int = 1) -> Tensor:
+    """Theta at which natural() is `values` in every row; (S,) -> (P,)."""
+    return torch.cat([*(value * constant(u) for value in values[:blocks]), values[blocks:]])
+
+
 @dataclass(frozen=True)
 class Family:
     """A loss l(y, d, theta) per unit; theta is (..., P) and every method broadcasts over the leading axes.
@@ -34,11 +60,16 @@ class Family:
     """
 
     name: ClassVar[str]
-    extra: ClassVar[tuple[str, ...]] = ()  # ancillary parameters, after the coefficients
     outcome: ClassVar[str] = "number"  # or "levels": classes, in order; or "durations": Surv(time, event)
     identity: ClassVar[bool] = False  # whether mean(u, theta) is the index itself
     outcome_free: ClassVar[bool] = True  # whether the Hessian is free of y, given d and theta
+    advice: ClassVar[str] = "Drop the term, or merge rare levels."  # where a homogeneous fit does not exist
     binary: ClassVar[bool] = False  # whether outcomes are 0 and 1, so that the mean is the probability of 1
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Names of the ancillary parameters, which come after the coefficients."""
+        return ()
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -98,6 +129,13 @@ class Family:
     def start(self, u: Units) -> Tensor:
         """Where Newton's method starts; (P,)."""
         return torch.zeros(len(self.names(("",) * u.d.shape[-1])), dtype=torch.float64, device=u.d.device)
+
+    def limit(self, u: Units, theta: Tensor, gradient: Tensor) -> str:
+        """What a homogeneous fit lacks that is running off to infinity at theta, and what to type; "" of any other.
+
+        theta and the gradient of the mean loss are (P,).
+        """
+        return ""
 
     def derivatives(self, u: Units, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Score (..., P) and Hessian (..., P, P) of the loss with respect to theta, by automatic differentiation."""
