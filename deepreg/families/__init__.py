@@ -8,10 +8,16 @@ from .binary import Logit
 from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
+from .duration import Exponential, Gumbel, Weibull
 
-_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial)}
+_REGISTRY: dict[str, type[Family]] = {
+    f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial, Exponential, Weibull, Gumbel)
+}
 
-__all__ = ["Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
+__all__ = [
+    "Exponential", "Family", "Gaussian", "Gumbel", "Linear", "Logit", "Multinomial", "Poisson", "Weibull", "get",
+    "names",
+]  # fmt: skip
 
 
 def names() -> list[str]:
@@ -19,7 +25,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
-    ['gaussian', 'linear', 'logit', 'multinomial', 'poisson']
+    ['exponential', 'gaussian', 'gumbel', 'linear', 'logit', 'multinomial', 'poisson', 'weibull']
     """
     return sorted(_REGISTRY)
 

@@ -2,7 +2,8 @@
 
 from .case import Case, K, N, units
 from .classic import CASES as CLASSIC
+from .durations import CASES as DURATIONS
 
-CASES = CLASSIC
+CASES = {**CLASSIC, **DURATIONS}
 
 __all__ = ["CASES", "Case", "K", "N", "units"]
