@@ -9,14 +9,15 @@ from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
 from .duration import Exponential, Gumbel, Weibull
+from .limited import Tobit, Truncated
 
 _REGISTRY: dict[str, type[Family]] = {
-    f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial, Exponential, Weibull, Gumbel)
+    f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial, Exponential, Weibull, Gumbel, Tobit, Truncated)
 }
 
 __all__ = [
-    "Exponential", "Family", "Gaussian", "Gumbel", "Linear", "Logit", "Multinomial", "Poisson", "Weibull", "get",
-    "names",
+    "Exponential", "Family", "Gaussian", "Gumbel", "Linear", "Logit", "Multinomial", "Poisson", "Tobit",
+    "Truncated", "Weibull", "get", "names",
 ]  # fmt: skip
 
 
@@ -25,7 +26,8 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
-    ['exponential', 'gaussian', 'gumbel', 'linear', 'logit', 'multinomial', 'poisson', 'weibull']
+    ['exponential', 'gaussian', 'gumbel', 'linear', 'logit', 'multinomial', 'poisson', 'tobit',
+     'truncated', 'weibull']
     """
     return sorted(_REGISTRY)
 

@@ -1,9 +1,11 @@
 """Families for durations, and for extremes, which may be observed up to a point only (right censoring)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,15 +14,16 @@ from ..units import Units
 from .base import Family, index
 
 EULER = 0.5772156649015329
+STEPS = 40  # of the integral over durations where some are censored, and the probability to see them may jump
 
 
 @dataclass(frozen=True)
 class Duration(Family):
     """What families of durations share: u.y is (..., 2), a time and 1 where it ended then, 0 where it went on.
 
-    The Hessian's expectation follows from the law of the time where all have ended. Where some are censored it also
-    depends on when rows were last seen, of which the family says nothing: `censored` is then True, and Lambda(x) a
-    regression of Hessians. Set by structural().
+    Times are mu + sigma z, or exp of it, with z of a known law. Where all have ended, the expected Hessian follows from
+    that law. Where some are censored (`censored`, which structural() sets) it also depends on the law of when rows were
+    last seen, which is not the family's: see `observed`.
     """
 
     censored: bool = False
@@ -39,20 +42,51 @@ class Duration(Family):
 
     @property
     def lawful(self) -> bool:
-        return not self.censored
+        return True
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
         """E[Hessian | d, x] where nothing is censored; raises NotAvailable else."""
         if self.censored:
             raise NotAvailable(
-                f"Some outcomes of family {self.name!r} are censored, so the expected Hessian depends on when rows were "
-                "last seen, and no law of that is known; use fit(hessian='regressed')."
+                f"Some outcomes of family {self.name!r} are censored, so the expected Hessian depends on the law of when "
+                "rows were last seen; use observed()."
             )
-        return self._complete(u, theta)
+        across = (1 - EULER) * (1.0 if self.positive else -1.0)
+        return self._assembled(u, theta, *(theta.new_tensor(m) for m in (1.0, across, math.pi**2 / 6 + across**2)))
 
-    def _complete(self, u: Units, theta: Tensor) -> Tensor:
-        """E[Hessian | d, x] where nothing is censored; (..., P) -> (..., P, P)."""
-        raise NotImplementedError
+    def observed(self, u: Units, theta: Tensor, seen: Callable[[Tensor], Tensor]) -> Tensor:
+        """E[Hessian | d, x] where a row is still seen at times (Q, ...) with probability seen(times); (..., P, P).
+
+        It is E[ended a a'] with a the gradient of the log hazard (Andersen, Borgan, Gill and Keiding 1993, section
+        VI.1), integrated over the law of the whole duration.
+        """
+        node, weight = (torch.as_tensor(v).to(theta) for v in np.polynomial.legendre.leggauss(STEPS))
+        p = (node + 1) / 2
+        chance = torch.stack([seen(self.quantile(u, theta, one)) for one in p]) * weight.reshape(
+            -1, *[1] * (theta.dim() - 1)
+        ) / 2  # fmt: skip
+        z = self._error(p)
+        slope = self._slope(z)
+        grows = 1 + z * slope
+        moments = (torch.einsum("q...,q->...", chance, m) for m in (slope**2, slope * grows, grows**2))
+        return self._assembled(u, theta, *moments)
+
+    def _error(self, p: Tensor) -> Tensor:
+        """Quantiles of z; by default of the log of an exponential time."""
+        return (-torch.log1p(-p)).log()
+
+    def _slope(self, z: Tensor) -> Tensor:
+        """The derivative of the log hazard of z with respect to z, where exp(z) or z is the time."""
+        return torch.ones_like(z)
+
+    def _assembled(self, u: Units, theta: Tensor, own: Tensor, across: Tensor, scale: Tensor) -> Tensor:
+        """The expected Hessian in location and log scale, from its entries (...) at sigma 1; (..., P, P)."""
+        precision = (-theta[..., -1]).exp()[..., None]  # (..., 1)
+        block = u.d[..., :, None] * u.d[..., None, :] * (precision**2 * own[..., None])[..., None]  # (..., K, K)
+        side = u.d * precision * across[..., None]  # (..., K)
+        corner = scale[..., None, None].expand(*side.shape[:-1], 1, 1)
+        top, low = torch.cat([block, side[..., None]], -1), torch.cat([side[..., None, :], corner], -1)
+        return torch.cat([top, low], -2)
 
     def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
         return loss + u.y[..., 1] * math.log(scale)
@@ -125,8 +159,9 @@ class Exponential(Duration):
         theta[..., intercept] += math.log(scale)
         return theta
 
-    def _complete(self, u: Units, theta: Tensor) -> Tensor:
-        return u.d[..., :, None] * u.d[..., None, :] * torch.ones_like(theta[..., :1, None])
+    def _assembled(self, u: Units, theta: Tensor, own: Tensor, across: Tensor, scale: Tensor) -> Tensor:
+        weight = own.expand(theta.shape[:-1])[..., None, None]
+        return u.d[..., :, None] * u.d[..., None, :] * weight
 
     def quantile(self, u: Units, theta: Tensor, p: Tensor) -> Tensor:
         """Of the time; (..., P), (...) -> (...)."""
@@ -164,9 +199,6 @@ class Weibull(Duration):
     def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
         theta[..., intercept] += math.log(scale)
         return theta
-
-    def _complete(self, u: Units, theta: Tensor) -> Tensor:
-        return _location_scale(u, theta, 1.0)
 
     def quantile(self, u: Units, theta: Tensor, p: Tensor) -> Tensor:
         """Of the time; (..., P), (...) -> (...)."""
@@ -209,8 +241,12 @@ class Gumbel(Duration):
         coefficients[..., intercept] += shift
         return torch.cat([coefficients, theta[..., -1:] + math.log(scale)], -1)
 
-    def _complete(self, u: Units, theta: Tensor) -> Tensor:
-        return _location_scale(u, theta, -1.0)
+    def _error(self, p: Tensor) -> Tensor:
+        return -(-p.log()).log()
+
+    def _slope(self, z: Tensor) -> Tensor:
+        w = (-z).exp()
+        return w - 1 + w / torch.expm1(w)
 
     def quantile(self, u: Units, theta: Tensor, p: Tensor) -> Tensor:
         return index(u, theta) - theta[..., -1].exp() * (-p.log()).log()
@@ -221,16 +257,6 @@ def _per_event(u: Units) -> tuple[Tensor, float, float]:
     time, event = u.y.unbind(-1)
     scale = float(time.sum() / event.sum())
     return torch.stack([time / scale, event], -1), 0.0, scale
-
-
-def _location_scale(u: Units, theta: Tensor, side: float) -> Tensor:
-    """The information on location and log scale of a least (side 1) or greatest (-1) extreme value; (..., P, P)."""
-    precision = (-theta[..., -1]).exp()[..., None]  # (..., 1)
-    across = side * (1 - EULER) * u.d * precision  # (..., K)
-    block = u.d[..., :, None] * u.d[..., None, :] * precision[..., None] ** 2  # (..., K, K)
-    corner = torch.full_like(precision[..., None], math.pi**2 / 6 + (1 - EULER) ** 2)
-    top, low = torch.cat([block, across[..., None]], -1), torch.cat([across[..., None, :], corner], -1)
-    return torch.cat([top, low], -2)
 
 
 def _log_above(z: Tensor) -> Tensor:
