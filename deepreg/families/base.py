@@ -135,7 +135,7 @@ class Family:
         return sum(parts, theta.new_zeros(()))
 
     def observed(self, u: Units, theta: Tensor, seen: Callable[[Tensor], Tensor]) -> Tensor:
-        """information() of a family with `censored` outcomes, still seen at times (Q, ...) with probability seen(times).
+        """information() of a family with `censored` outcomes, seen at times (Q, ...) with probability seen(times).
 
         (..., P) -> (..., P, P).
         """

@@ -14,7 +14,7 @@ from ..units import Units
 from .base import Family, index
 
 EULER = 0.5772156649015329
-STEPS = 40  # of the integral over durations where some are censored, and the probability to see them may jump
+STEPS = 64  # of the integral over durations where some are censored, and the probability to see them may jump
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Duration(Family):
         """E[Hessian | d, x] where nothing is censored; raises NotAvailable else."""
         if self.censored:
             raise NotAvailable(
-                f"Some outcomes of family {self.name!r} are censored, so the expected Hessian depends on the law of when "
-                "rows were last seen; use observed()."
+                f"Some outcomes of family {self.name!r} are censored, so the expected Hessian depends on the law of "
+                "when rows were last seen; use observed()."
             )
         across = (1 - EULER) * (1.0 if self.positive else -1.0)
         return self._assembled(u, theta, *(theta.new_tensor(m) for m in (1.0, across, math.pi**2 / 6 + across**2)))
@@ -61,10 +61,10 @@ class Duration(Family):
         VI.1), integrated over the law of the whole duration.
         """
         node, weight = (torch.as_tensor(v).to(theta) for v in np.polynomial.legendre.leggauss(STEPS))
-        p = (node + 1) / 2
-        chance = torch.stack([seen(self.quantile(u, theta, one)) for one in p]) * weight.reshape(
-            -1, *[1] * (theta.dim() - 1)
-        ) / 2  # fmt: skip
+        s = (node + 1) / 2
+        p, weight = s**2 * (3 - 2 * s), 3 * s * (1 - s) * weight  # closer at the ends, where moments have no bound
+        weight = weight.reshape(-1, *[1] * (theta.dim() - 1))
+        chance = torch.stack([seen(self.quantile(u, theta, one)) for one in p]) * weight
         z = self._error(p)
         slope = self._slope(z)
         grows = 1 + z * slope
@@ -211,8 +211,8 @@ class Gumbel(Duration):
 
     P(y <= v) = exp(-exp(-z)) with z = (v - d'theta) / exp(log_scale(x)), the law of scipy.stats.gumbel_r and of the
     errors behind a multinomial logit; for a least value, type -y. The location d'theta is the mode, and the mean is
-    d'theta + 0.5772 scale: a coefficient is the change of the mean where the scale does not change with it. y may be any
-    number, or `Surv(y, seen)` with 0 where all that is known is that the value is greater (right censoring).
+    d'theta + 0.5772 scale: a coefficient is the change of the mean where the scale does not change with it. y may be
+    any number, or `Surv(y, seen)` with 0 where all that is known is that the value is greater (right censoring).
 
     l = log_scale + z + exp(-z) where seen, and -log(1 - exp(-exp(-z))) else. The mean is that of y itself, not of what
     was seen of it.

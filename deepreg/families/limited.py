@@ -78,9 +78,9 @@ class Tobit(Limited):
     """Tobit: y = lower or upper where a normal variable, of mean d'theta and standard deviation sigma(x), is beyond it.
 
     l is the negative log of the normal density between the limits, and of the mass beyond a limit at it (Tobin 1958,
-    Amemiya 1973). Give a limit as None where there is none. Coefficients are changes of the latent mean. Predictions and
-    effects are on E[y | d, x] as observed, piled up at the limits; with mean_of="latent", on d'theta, where the limits
-    hide what is of interest.
+    Amemiya 1973). Give a limit as None where there is none. Coefficients are changes of the latent mean. Predictions
+    and effects are on E[y | d, x] as observed, piled up at the limits; with mean_of="latent", on d'theta, where the
+    limits hide what is of interest.
 
     >>> import deepreg
     >>> deepreg.families.Tobit(lower=None, upper=40)
