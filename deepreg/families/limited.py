@@ -106,6 +106,7 @@ class Tobit(Limited):
             return eta
         sigma = theta[..., -1].exp()  # of lower + (latent - lower)+ - (latent - upper)+
         if low is None:
+            assert high is not None
             return eta - sigma * _excess(-high)
         above = self.lower + sigma * _excess(-low)
         return above if high is None else above - sigma * _excess(-high)
@@ -226,7 +227,7 @@ def _log_mass(low: Tensor | None, high: Tensor | None) -> tuple[Tensor, Tensor]:
     Both in the tail, where mass and density are too small to be told from 0, and around the mean.
     """
     if low is None or high is None:
-        end = low if high is None else -high  # type: ignore[operator]
+        end = low if low is not None else None if high is None else -high
         assert end is not None
         anchor = end.clamp_min(0.0)
         return torch.where(end > 0, _scaled(anchor).log(), torch.special.ndtr(-end.clamp_max(0.0)).log()), anchor
