@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import law
+from . import censoring, law
+from .censoring import Censoring
 from .design import Design
 from .errors import DataError, OptionError
 from .families.nuisance import Precision
@@ -77,7 +78,7 @@ class EstimatedLaw:
         splits: Splits, nodes: Nodes | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
-        return integrated(structure, theta, nodes, self.floor)
+        return integrated(structure, theta, nodes, self.floor, _censoring(structure, u, x, weight, splits, options))
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class KnownLaw:
         splits: Splits, nodes: Nodes | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
-        return integrated(structure, theta, nodes, 1e-6)
+        return integrated(structure, theta, nodes, 1e-6, _censoring(structure, u, x, weight, splits, options))
 
 
 def _column(design: Design, value: float | str | None) -> Tensor:
@@ -226,13 +227,25 @@ class Regressed:
         return _floored(1 / eigenvalues, vectors, unit, self.floor)
 
 
-def integrated(structure: Structure, theta: Tensor, nodes: Nodes, floor: float) -> Lambda:
+def _censoring(
+    structure: Structure, u: Units, x: Tensor, weight: Tensor, splits: Splits, options: Options
+) -> Censoring | None:
+    """The law of when rows were last seen, where some outcomes are censored."""
+    if not structure.family.censored:
+        return None
+    return censoring.learn(structure.terms, u, x, weight, splits, options)
+
+
+def integrated(
+    structure: Structure, theta: Tensor, nodes: Nodes, floor: float, unseen: Censoring | None = None
+) -> Lambda:
     """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
-    value = theta.new_empty(*theta.shape, theta.shape[-1])
+    value, family = theta.new_empty(*theta.shape, theta.shape[-1]), structure.family
     for rows, some in nodes.parts():
         u = some.units(some.frame())
         at = theta[:, rows, None, :].expand(*u.y.shape, -1)
-        value[:, rows] = (structure.family.information(u, at) * some.weight[..., None, None]).sum(2)
+        each = family.information(u, at) if unseen is None else family.observed(u, at, unseen.seen(u.d, rows))
+        value[:, rows] = (each * some.weight[..., None, None]).sum(2)
     return invert(value, floor)
 
 

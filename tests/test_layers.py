@@ -19,7 +19,7 @@ LAYERS = (
     {"structure", "trainers", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
     {"theta", "report.summary", "report"},
-    {"law"},
+    {"law", "censoring"},
     {"curvature", "targets", "estimates"},
     {"influence", "summary", "comparison", "asked"},
     {"kept", "reading"},

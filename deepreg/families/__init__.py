@@ -11,13 +11,17 @@ from .binary import Logit
 from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
+from .duration import Exponential, Gumbel, Weibull
+from .limited import Tobit, Truncated
 from .negbin import NegativeBinomial
 from .ordered import OrderedLogit, OrderedProbit
 from .own import FromLoss, from_loss
 from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
 _FAMILIES: tuple[type[Family], ...] = (
+    Exponential,
     Gaussian,
+    Gumbel,
     HurdleNegativeBinomial,
     HurdlePoisson,
     Linear,
@@ -27,15 +31,20 @@ _FAMILIES: tuple[type[Family], ...] = (
     OrderedLogit,
     OrderedProbit,
     Poisson,
+    Tobit,
+    Truncated,
+    Weibull,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
 _REGISTRY: dict[str, type[Family]] = {f.name: f for f in _FAMILIES}
 
 __all__ = [
+    "Exponential",
     "Family",
     "FromLoss",
     "Gaussian",
+    "Gumbel",
     "HurdleNegativeBinomial",
     "HurdlePoisson",
     "Linear",
@@ -45,6 +54,9 @@ __all__ = [
     "OrderedLogit",
     "OrderedProbit",
     "Poisson",
+    "Tobit",
+    "Truncated",
+    "Weibull",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
     "from_loss",

@@ -1,5 +1,6 @@
 """The Family protocol: a loss per unit, a mean, a law of the outcome, and derivatives by automatic differentiation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -70,6 +71,11 @@ class Family:
     def extra(self) -> tuple[str, ...]:
         """Names of the ancillary parameters, which come after the coefficients."""
         return ()
+
+    @property
+    def censored(self) -> bool:
+        """Whether some outcomes are known in part, so that the expected Hessian depends on when they were last seen."""
+        return False
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -165,6 +171,13 @@ class Family:
         nodes = zip(*self.outcomes(u, theta), strict=True)
         parts = (weight[..., None, None] * self.derivatives(u._replace(y=y), theta)[1] for y, weight in nodes)
         return sum(parts, theta.new_zeros(()))
+
+    def observed(self, u: Units, theta: Tensor, seen: Callable[[Tensor], Tensor]) -> Tensor:
+        """information() of a family with `censored` outcomes, seen at times (Q, ...) with probability seen(times).
+
+        (..., P) -> (..., P, P).
+        """
+        raise NotImplementedError
 
     @property
     def predicts(self) -> bool:

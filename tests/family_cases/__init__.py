@@ -3,8 +3,10 @@
 from .case import Case, K, N, units
 from .classic import CASES as CLASSIC
 from .counts import CASES as COUNTS
+from .durations import CASES as DURATIONS
 from .levels import CASES as LEVELS
+from .limited import CASES as LIMITED
 
-CASES = {**CLASSIC, **COUNTS, **LEVELS}
+CASES = {**CLASSIC, **COUNTS, **DURATIONS, **LEVELS, **LIMITED}
 
 __all__ = ["CASES", "Case", "K", "N", "units"]
