@@ -4,14 +4,16 @@ import difflib
 
 from ..errors import OptionError
 from .base import Family
-from .binary import Logit
+from .binary import CLogLog, Logit, Probit
 from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
 
-_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial)}
+_REGISTRY: dict[str, type[Family]] = {
+    f.name: f for f in (Linear, Gaussian, Logit, Probit, CLogLog, Poisson, Multinomial)
+}
 
-__all__ = ["Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
+__all__ = ["CLogLog", "Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "Probit", "get", "names"]
 
 
 def names() -> list[str]:
@@ -19,7 +21,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
-    ['gaussian', 'linear', 'logit', 'multinomial', 'poisson']
+    ['cloglog', 'gaussian', 'linear', 'logit', 'multinomial', 'poisson', 'probit']
     """
     return sorted(_REGISTRY)
 

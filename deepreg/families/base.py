@@ -21,6 +21,19 @@ def index(u: Units, theta: Tensor, block: int = 0) -> Tensor:
     return torch.stack(terms).sum(0) if len(terms) > 4 else sum(terms[1:], terms[0])  # reducing a short axis is slow
 
 
+def weighted(u: Units, weight: Tensor) -> Tensor:
+    """d d' times a weight (...) of each unit; -> (..., K, K)."""
+    return u.d[..., :, None] * u.d[..., None, :] * weight[..., None, None]
+
+
+def level(u: Units, value: Tensor) -> Tensor:
+    """Coefficients whose index is as near to a value () in every row as least squares gets; (K,)."""
+    d = u.d.flatten(0, -2)
+    size = d.square().mean(0).sqrt().clamp_min(1e-300)
+    d = d / size
+    return torch.linalg.pinv(d.mT @ d / len(d), hermitian=True) @ d.mean(0) * value / size
+
+
 @dataclass(frozen=True)
 class Family:
     """A loss l(y, d, theta) per unit; theta is (..., P) and every method broadcasts over the leading axes.

@@ -2,7 +2,8 @@
 
 from .case import Case, K, N, units
 from .classic import CASES as CLASSIC
+from .positive import CASES as POSITIVE
 
-CASES = CLASSIC
+CASES = {**CLASSIC, **POSITIVE}
 
 __all__ = ["CASES", "Case", "K", "N", "units"]
