@@ -8,12 +8,36 @@ from .binary import CLogLog, Logit, Probit
 from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
+from .positive import Gamma, InverseGaussian, LogNormal, Tweedie
+from .share import Beta, FractionalLogit, FractionalProbit
 
 _REGISTRY: dict[str, type[Family]] = {
-    f.name: f for f in (Linear, Gaussian, Logit, Probit, CLogLog, Poisson, Multinomial)
+    family.name: family
+    for family in (
+        *(Linear, Gaussian, Logit, Probit, CLogLog, Poisson, Multinomial),
+        *(FractionalLogit, FractionalProbit, Beta, Gamma, InverseGaussian, LogNormal, Tweedie),
+    )
 }
 
-__all__ = ["CLogLog", "Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "Probit", "get", "names"]
+__all__ = [
+    "Beta",
+    "CLogLog",
+    "Family",
+    "FractionalLogit",
+    "FractionalProbit",
+    "Gamma",
+    "Gaussian",
+    "InverseGaussian",
+    "Linear",
+    "LogNormal",
+    "Logit",
+    "Multinomial",
+    "Poisson",
+    "Probit",
+    "Tweedie",
+    "get",
+    "names",
+]
 
 
 def names() -> list[str]:
@@ -21,7 +45,8 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
-    ['cloglog', 'gaussian', 'linear', 'logit', 'multinomial', 'poisson', 'probit']
+    ['beta', 'cloglog', 'fractional_logit', 'fractional_probit', 'gamma', 'gaussian', 'inverse_gaussian', 'linear',
+     'logit', 'lognormal', 'multinomial', 'poisson', 'probit', 'tweedie']
     """
     return sorted(_REGISTRY)
 
