@@ -51,6 +51,7 @@ class Family:
     outcome: ClassVar[str] = "number"  # or "levels": classes, in order; or "durations": Surv(time, event)
     identity: ClassVar[bool] = False  # whether mean(u, theta) is the index itself
     outcome_free: ClassVar[bool] = True  # whether the Hessian is free of y, given d and theta
+    density: ClassVar[bool] = False  # whether the likelihood is a density of y, and so depends on the unit of y
     binary: ClassVar[bool] = False  # whether outcomes are 0 and 1, so that the mean is the probability of 1
 
     @property

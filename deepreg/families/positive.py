@@ -21,6 +21,7 @@ class Positive(Family):
     """What the families of this file share: E[y] = exp(d'theta), and a law that is closed under scaling."""
 
     outcome_free: ClassVar[bool] = False
+    density: ClassVar[bool] = True
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta).exp()

@@ -73,6 +73,7 @@ class Beta(Family):
     name: ClassVar[str] = "beta"
     extra: ClassVar[tuple[str, ...]] = ("log_precision",)
     outcome_free: ClassVar[bool] = False
+    density: ClassVar[bool] = True
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         eta, log_k = index(u, theta), theta[..., -1]
