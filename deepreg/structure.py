@@ -137,6 +137,8 @@ class Structure:
             step = -scale * (vectors @ (inverse * rotated)[:, :, None])[:, :, 0]
             decrement = (inverse * rotated**2).sum(1)
             if bool((decrement < 1e-20 * (1 + value.abs())).all()):
+                if self._runs_off(u, theta, step):
+                    break
                 return self._finish(parts, theta, hessian, eigenvalues, value)
             length = torch.ones(groups, dtype=theta.dtype, device=theta.device)
             for _ in range(60):
@@ -151,6 +153,12 @@ class Structure:
             f"The homogeneous fit of family={family.name!r} did not converge in 200 Newton steps: the outcome may be "
             f"separated by {', '.join(self.terms)}, or the terms collinear. Drop a term, or merge rare levels."
         )
+
+    def _runs_off(self, u: Units, theta: Tensor, step: Tensor) -> bool:
+        """Whether a step too short to change the loss still moves an index: a flat tail, as of separated outcomes."""
+        size = u.d.flatten(0, -2).square().mean(0).sqrt().repeat(len(self.family.prefixes))
+        at, change = theta[:, : len(size)] * size, step[:, : len(size)] * size
+        return bool((change.abs() > 1e-6 * (1 + at.abs())).any())
 
     def _finish(
         self, parts: "Callable[[], Iterator[_Part]]", theta: Tensor, hessian: Tensor, eigenvalues: Tensor, value: Tensor

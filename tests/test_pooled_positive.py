@@ -13,7 +13,7 @@ from scipy.special import expit
 from statsmodels.othermod.betareg import BetaModel
 
 import deepreg
-from deepreg.errors import OptionError
+from deepreg.errors import DataError, OptionError
 from deepreg.results import Results
 
 
@@ -72,6 +72,15 @@ def test_a_regressor_far_from_zero_and_a_rare_outcome(family: str) -> None:
     near = fitted("b", family, DATA.assign(b=data.b))
     assert 5 < data.b.sum() < 30
     np.testing.assert_allclose(fitted("b", family, data).params["x"] * 1e4, near.params["x"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["probit", "cloglog", "fractional_probit"])
+@pytest.mark.parametrize("by", ["x", "t"])
+def test_separated_outcomes_are_refused(family: str, by: str) -> None:
+    """Also where the tails of the loss are so flat that Newton's method stops in them."""
+    data = DATA.assign(b=(DATA.x > 0) * 1 if by == "x" else np.where(DATA.t == 1, 1, DATA.b))
+    with pytest.raises(DataError, match=f"family='{family}'.*separated by"):
+        fitted("b", family, data)
 
 
 @pytest.mark.parametrize(("family", "link"), [("fractional_logit", "Logit"), ("fractional_probit", "Probit")])

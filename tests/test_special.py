@@ -57,12 +57,20 @@ def test_values_and_derivatives(name: str) -> None:
         np.testing.assert_allclose(single, theirs, rtol=2e-5, atol=1e-6)
 
 
+def test_second_derivatives_in_single_precision() -> None:
+    places = [-60.0, -30, -12, -3, 0, 3]
+    ours = slopes(log_ndtr, torch.tensor(places, dtype=torch.float32))[2]
+    np.testing.assert_allclose(ours, slopes(log_ndtr, torch.tensor(places, dtype=torch.float64))[2], rtol=1e-3)
+
+
 def test_the_tangent_continues_the_exponential() -> None:
-    value, first, second = slopes(exp_or_tangent, torch.tensor([-5.0, 29.9, 30.1, 60.0], dtype=torch.float64))
-    np.testing.assert_allclose(value[:2], np.exp([-5, 29.9]))
-    np.testing.assert_allclose(first[2:], np.exp(30.0))
-    np.testing.assert_allclose(value[2:], np.exp(30.0) * np.array([1.1, 31]))
+    value, first, second = slopes(exp_or_tangent, torch.tensor([-5.0, 29, 30, 60]))
+    edge = np.log(float(torch.finfo(torch.float32).max)) / 3
+    np.testing.assert_allclose(value[:2], np.exp([-5, 29]), rtol=1e-5)
+    np.testing.assert_allclose(first[2:], np.exp(edge), rtol=1e-5)
+    np.testing.assert_allclose(value[2:], np.exp(edge) * (1 + np.array([30, 60]) - edge), rtol=1e-5)
     np.testing.assert_allclose(second[2:], 0)
+    assert exp_or_tangent(torch.tensor(100.0, dtype=torch.float64)) == pytest.approx(np.exp(100))
 
 
 @pytest.mark.parametrize("name", POSITIVE)

@@ -10,7 +10,7 @@ LARGE = 30.0  # above it a series
 
 
 def log_ndtr(s: Tensor) -> Tensor:
-    """log Phi(s); torch's own loses its second derivative where Phi(s) is 1."""
+    """log Phi(s); torch's own has no rule for vmap, and loses second derivatives in single precision."""
     right = torch.log1p(-0.5 * torch.special.erfc(s.clamp_min(0.0) / math.sqrt(2)))
     left = torch.log(0.5 * torch.special.erfcx(-s.clamp_max(0.0) / math.sqrt(2))) - 0.5 * s * s
     return torch.where(s > 0, right, left)
@@ -24,8 +24,9 @@ def log_cloglog(eta: Tensor) -> Tensor:
 
 
 def exp_or_tangent(x: Tensor) -> Tensor:
-    """exp(x) up to 30 and its tangent beyond, so that its square is finite in single precision."""
-    return x.clamp_max(LARGE).exp() * (1 + (x - LARGE).clamp_min(0.0))
+    """exp(x), and beyond 29 its tangent, in double precision beyond 236: what has a finite square."""
+    edge = math.log(torch.finfo(x.dtype).max) / 3
+    return x.clamp_max(edge).exp() * (1 + (x - edge).clamp_min(0.0))
 
 
 def stirling(log_k: Tensor) -> Tensor:
