@@ -158,8 +158,9 @@ class Results:
 
     @property
     def prsquared(self) -> float:
-        """McFadden's 1 - llf / llnull, out of fold where theta varies; NaN for linear outcomes, which have rsquared."""
-        return float("nan") if self.structure.family.identity else 1 - self.llf / self.llnull
+        """McFadden's 1 - llf / llnull, out of fold where theta varies; NaN for densities, which have rsquared."""
+        family = self.structure.family
+        return float("nan") if family.identity or family.density else 1 - self.llf / self.llnull
 
     @property
     def rsquared(self) -> float:

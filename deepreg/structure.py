@@ -146,6 +146,8 @@ class Structure:
             if bool(flat.any()):  # what is left of the gradient is that of a parameter on its way to infinity
                 raise self._singular(vectors[flat][0, :, 0])
             if bool((decrement < 1e-20 * (1 + value.abs())).all()):
+                if self._runs_off(u, theta, step):
+                    break
                 return self._finish(parts, theta, hessian, value)
             length = torch.ones(groups, dtype=theta.dtype, device=theta.device)
             for _ in range(60):
@@ -168,6 +170,12 @@ class Structure:
             f"The Hessian of family={self.family.name!r} is singular at the homogeneous fit: the outcome is "
             f"separated by, or the rows carry no information on, one of {', '.join(found)}. {self.family.advice}"
         )
+
+    def _runs_off(self, u: Units, theta: Tensor, step: Tensor) -> bool:
+        """Whether a step too short to change the loss still moves an index: a flat tail, as of separated outcomes."""
+        size = u.d.flatten(0, -2).square().mean(0).sqrt().repeat(len(self.family.prefixes))
+        at, change = theta[:, : len(size)] * size, step[:, : len(size)] * size
+        return bool((change.abs() > 1e-6 * (1 + at.abs())).any())
 
     def _finish(self, parts: "Callable[[], Iterator[_Part]]", theta: Tensor, hessian: Tensor, value: Tensor) -> Pooled:
         power = torch.zeros_like(hessian)

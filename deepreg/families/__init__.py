@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import OptionError
 from .base import Family
-from .binary import Logit
+from .binary import CLogLog, Logit, Probit
 from .categorical import Multinomial
 from .continuous import Gaussian, Linear
 from .count import Poisson
@@ -16,23 +16,34 @@ from .limited import Tobit, Truncated
 from .negbin import NegativeBinomial
 from .ordered import OrderedLogit, OrderedProbit
 from .own import FromLoss, from_loss
+from .positive import Gamma, InverseGaussian, LogNormal, Tweedie
+from .share import Beta, FractionalLogit, FractionalProbit
 from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
 _FAMILIES: tuple[type[Family], ...] = (
+    Beta,
+    CLogLog,
     Exponential,
+    FractionalLogit,
+    FractionalProbit,
+    Gamma,
     Gaussian,
     Gumbel,
     HurdleNegativeBinomial,
     HurdlePoisson,
+    InverseGaussian,
     Linear,
+    LogNormal,
     Logit,
     Multinomial,
     NegativeBinomial,
     OrderedLogit,
     OrderedProbit,
     Poisson,
+    Probit,
     Tobit,
     Truncated,
+    Tweedie,
     Weibull,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
@@ -40,22 +51,31 @@ _FAMILIES: tuple[type[Family], ...] = (
 _REGISTRY: dict[str, type[Family]] = {f.name: f for f in _FAMILIES}
 
 __all__ = [
+    "Beta",
+    "CLogLog",
     "Exponential",
     "Family",
+    "FractionalLogit",
+    "FractionalProbit",
     "FromLoss",
+    "Gamma",
     "Gaussian",
     "Gumbel",
     "HurdleNegativeBinomial",
     "HurdlePoisson",
+    "InverseGaussian",
     "Linear",
+    "LogNormal",
     "Logit",
     "Multinomial",
     "NegativeBinomial",
     "OrderedLogit",
     "OrderedProbit",
     "Poisson",
+    "Probit",
     "Tobit",
     "Truncated",
+    "Tweedie",
     "Weibull",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",

@@ -38,14 +38,21 @@ def chained(core: Tensor, u: Units, blocks: int = 1) -> Tensor:
 
 
 def constant(u: Units) -> Tensor:
-    """Coefficients of an index that is 1 in every row, or as near to it as the regressors come; (K,)."""
+    """Coefficients of an index that is 1 in every row, or as near to it as least squares gets; (K,)."""
     d = u.d.flatten(0, -2)
-    return torch.linalg.pinv(d.mT @ d) @ d.sum(0)
+    size = d.square().mean(0).sqrt().clamp_min(1e-300)
+    d = d / size
+    return torch.linalg.pinv(d.mT @ d / len(d), hermitian=True) @ d.mean(0) / size
 
 
 def started(u: Units, values: Tensor, blocks: int = 1) -> Tensor:
     """Theta at which natural() is `values` in every row; (S,) -> (P,)."""
     return torch.cat([*(value * constant(u) for value in values[:blocks]), values[blocks:]])
+
+
+def weighted(u: Units, weight: Tensor) -> Tensor:
+    """d d' times a weight (...) of each unit; -> (..., K, K)."""
+    return u.d[..., :, None] * u.d[..., None, :] * weight[..., None, None]
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Family:
     identity: ClassVar[bool] = False  # whether mean(u, theta) is the index itself
     outcome_free: ClassVar[bool] = True  # whether the Hessian is free of y, given d and theta
     advice: ClassVar[str] = "Drop the term, or merge rare levels."  # where a homogeneous fit does not exist
+    density: ClassVar[bool] = False  # whether the likelihood is a density of y, and so depends on the unit of y
     binary: ClassVar[bool] = False  # whether outcomes are 0 and 1, so that the mean is the probability of 1
 
     @property

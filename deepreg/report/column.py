@@ -125,7 +125,7 @@ def _results(model: Results, effects: bool, place: str) -> Column:
         shown, lacking = _effects(model, head, place)
         head, what = f"{head}, average effects", "average effects"
     header = dict(model.facts.header)
-    measure, value = ("r2", model.rsquared) if model.structure.family.identity else ("pseudo_r2", model.prsquared)
+    measure, value = ("r2", model.rsquared) if np.isnan(model.prsquared) else ("pseudo_r2", model.prsquared)
     fit: dict[str, float | str] = {"n": float(model.nobs), "family": family, measure: value}
     remarks = []
     if not constant:

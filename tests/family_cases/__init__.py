@@ -6,7 +6,8 @@ from .counts import CASES as COUNTS
 from .durations import CASES as DURATIONS
 from .levels import CASES as LEVELS
 from .limited import CASES as LIMITED
+from .positive import CASES as POSITIVE
 
-CASES = {**CLASSIC, **COUNTS, **DURATIONS, **LEVELS, **LIMITED}
+CASES = {**CLASSIC, **COUNTS, **DURATIONS, **LEVELS, **LIMITED, **POSITIVE}
 
 __all__ = ["CASES", "Case", "K", "N", "units"]
