@@ -14,7 +14,7 @@ from .estimates import Estimates
 from .law import Nodes
 from .sampling import Sampling
 from .structure import Structure
-from .targets import Target
+from .targets import Scenario, Target
 from .units import Units
 
 
@@ -68,17 +68,19 @@ class Scores:
         psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
         rows = self.design.index[self.design.rows]
         whole = all(t.weight(self.design, self.design.frame) is None for t in targets)
-        groupable = whole and sample == "population" and not self.constant
+        averaged = all(t.averaged for t in targets)
+        groupable = whole and averaged and sample == "population" and not self.constant
         return Estimates(
             names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable,
-            constant=self.constant, sample=sample,
+            constant=self.constant, sample=sample, delta=not averaged,
         )  # fmt: skip
 
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
         """psi (R, n, q) and the plug-in values (R, q).
 
         mu = E[w H] / E[w], psi = (w (H - mu) - E[w H_theta | x] Lambda(x)^{-1} l_theta) / E[w] + mu, and its weighted
-        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features.
+        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features. A target that
+        combines averages has the psi of its linearisation around them.
         Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
         """
         check_sample(sample)
@@ -98,10 +100,18 @@ class Scores:
         mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass
         spread = w[:, None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
         psi = (spread + correction) / mass
-        return psi - (psi * row_weight[:, None]).sum(1, keepdim=True) + mu[:, None, :], plug_in
+        centred = psi - (psi * row_weight[:, None]).sum(1, keepdim=True)
+        if target.averaged:
+            return centred + mu[:, None, :], plug_in
+        parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
+        return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
 
     def _evaluate(self, target: Target, frame: pd.DataFrame, u: Units, theta: Tensor) -> Evaluated:
-        scenarios = [self._units(frame.assign(**edit), u) for edit in target.scenarios(self.design)]
+        scenarios = [self._units(_edited(frame, edit), u) for edit in target.scenarios(self.design)]
+        numbers = target.numbers(self.design, frame)
+        if numbers is not None:
+            d = torch.tensor(numbers, dtype=u.d.dtype, device=u.d.device)
+            scenarios.append(u._replace(d=d.reshape(*u.d.shape[:-1], -1)))
         theta = theta.detach().requires_grad_(True)
         with torch.enable_grad():
             h = target.h(self.structure, theta, u, *scenarios)
@@ -134,3 +144,15 @@ class Scores:
         at = self._evaluate(target, frame, u, theta)
         weight = self.nodes.weight * self._weights(target, frame).reshape(self.nodes.weight.shape)
         return (at.gradient * weight[..., None, None]).sum(2)
+
+
+def _edited(frame: pd.DataFrame, edit: Scenario) -> pd.DataFrame:
+    """The frame after an edit, each variable of which is set by what the frame was before."""
+    return frame.assign(**{name: value(frame) if callable(value) else value for name, value in edit.items()})
+
+
+def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:
+    """Influence values of combine(averages) with its value; of the averages, psi (n, q) around 0, and mu (q,)."""
+    with torch.enable_grad():
+        turn = torch.autograd.functional.jacobian(target.combine, mu)  # (r, q)
+    return psi @ turn.mT + target.combine(mu)

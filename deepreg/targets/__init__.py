@@ -7,11 +7,25 @@ from ..errors import OptionError
 from .at import At
 from .average import ATE, ATT, ATU, Coefficient, Mean
 from .base import Scenario, Target
+from .demand import ConsumerSurplus, Elasticity, Profit, Revenue
 from .marginal import AME
+from .policy import Contrast, PolicyDifference, PolicyValue
+from .pricing import OptimalPrice
+from .ratio import WTP
 
-_REGISTRY: dict[str, type[Target]] = {t.label: t for t in (Coefficient, Mean, ATE, ATT, ATU, AME)}
+_REGISTRY: dict[str, type[Target]] = {
+    t.label: t
+    for t in (
+        Coefficient, Mean, ATE, ATT, ATU, AME, Contrast, Elasticity, WTP, Revenue, Profit, OptimalPrice,
+        ConsumerSurplus, PolicyValue, PolicyDifference,
+    )
+}  # fmt: skip
 
-__all__ = ["AME", "ATE", "ATT", "ATU", "At", "Coefficient", "Mean", "Scenario", "Target", "classes", "names", "resolve"]
+__all__ = [
+    "AME", "ATE", "ATT", "ATU", "WTP", "At", "Coefficient", "ConsumerSurplus", "Contrast", "Elasticity", "Mean",
+    "OptimalPrice", "PolicyDifference", "PolicyValue", "Profit", "Revenue", "Scenario", "Target", "classes", "names",
+    "resolve",
+]  # fmt: skip
 
 
 def names() -> list[str]:
@@ -19,7 +33,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.targets.names()
-    ['ame', 'ate', 'att', 'atu', 'coefficient', 'mean']
+    ['ame', 'ate', 'att', 'atu', 'coefficient', ..., 'profit', 'revenue', 'wtp']
     """
     return sorted(_REGISTRY)
 

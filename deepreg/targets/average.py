@@ -49,7 +49,7 @@ def _base(v: Variable, terms: tuple[str, ...]) -> object:
     return bare[0] if len(bare) == 1 else v.levels[0]
 
 
-def _shown(level: object) -> str:
+def shown(level: object) -> str:
     """A level in ten digits at most, a whole number without decimals."""
     if not isinstance(level, float):
         return str(level)
@@ -126,16 +126,16 @@ class Mean(Target):
         found = list(at) if several and np.ndim(at) == 1 else [at]
         if any(np.ndim(value) for value in found):
             raise OptionError(f"Mean({v.name!r}, at={self.at!r}): give one value of {v.name}, or a list of them.")
-        shown = [_shown(value) for value in found]
-        if len(set(shown)) < len(shown):
-            twice = next(one for one in shown if shown.count(one) > 1)
+        texts = [shown(value) for value in found]
+        if len(set(texts)) < len(texts):
+            twice = next(one for one in texts if texts.count(one) > 1)
             raise OptionError(f"Mean({v.name!r}, at=...) has two values that print as {twice}; give each value once.")
         if not found:
             raise OptionError(f"Mean({v.name!r}, at={self.at!r}): give one value of {v.name}, or a list of them.")
         return found
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        return structure.each(f"Mean {self.name}: {_shown(value)}" for value in self.values(design))
+        return structure.each(f"Mean {self.name}: {shown(value)}" for value in self.values(design))
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for value in self.values(design))
@@ -198,7 +198,7 @@ class ATE(Target):
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
         pairs = self.pairs(design)
-        return structure.each(f"{self.symbol} {self.name}: {_shown(hi)} vs {_shown(lo)}" for hi, lo in pairs)
+        return structure.each(f"{self.symbol} {self.name}: {shown(hi)} vs {shown(lo)}" for hi, lo in pairs)
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for pair in self.pairs(design) for value in pair)
