@@ -42,19 +42,24 @@ def exact(family, kind, n=200):
     else:
         points, mass = np.polynomial.hermite_e.hermegauss(9)
         t, p = 0.5 * x[:, None] + (0.6 + 0.2 * sigmoid(x))[:, None] * points, np.tile(mass / mass.sum(), (n, 1))
+    noise = np.zeros(1)
     if kind == "price":
         t = 2.5 + 0.2 * t
         theta = np.stack([4 + 0.2 * np.cos(x), -0.7 + 0.1 * np.sin(x)], 1)
-    q = t.shape[1]
-    frame = pd.DataFrame({"x": np.repeat(x, q), "t": t.ravel(), "w": p.ravel()})
+    if family == "gaussian":  # whose outcomes are a standard deviation above and below the mean
+        theta, noise = np.c_[theta, 0.2 * np.sin(x)], np.array([-1.0, 1.0])
+    q, twice = t.shape[1], len(noise)
+    t, p = np.tile(t, (1, twice)), np.tile(p, (1, twice)) / twice
+    frame = pd.DataFrame({"x": np.repeat(x, q * twice), "t": t.ravel(), "w": p.ravel()})
     frame["cost"] = 0.5 + 0.2 * np.cos(frame.x)
-    rows = np.repeat(theta, q, 0)
+    rows = np.repeat(theta, q * twice, 0)
     eta = rows[:, 0] + rows[:, 1] * frame.t
-    frame["y"] = {"linear": eta, "gaussian": eta, "logit": sigmoid(eta), "poisson": np.exp(eta)}[family]
+    mean = {"logit": sigmoid(eta), "poisson": np.exp(eta)}.get(family, eta)
+    frame["y"] = mean + np.tile(np.repeat(noise, q), n) * np.exp(rows[:, -1])
     design = build("y ~ t | x + cost", frame, weights="w")
     structure = Structure(get(family), design.terms)
-    values = torch.tensor(np.repeat(t, q, 0).reshape(1, n * q, q))
-    weight = torch.tensor(np.repeat(p, q, 0).reshape(1, n * q, q))
+    values = torch.tensor(np.repeat(t[:, :q], q * twice, 0)[None])
+    weight = torch.tensor(np.repeat(p[:, :q] * twice, q * twice, 0)[None])
     return Population(design, structure, torch.tensor(rows)[None], Nodes(weight, {"t": values.numpy()}, design))
 
 

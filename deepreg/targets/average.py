@@ -230,7 +230,7 @@ class ATT(ATE):
             )
         return pairs
 
-    def weight(self, design: Design, frame: pd.DataFrame) -> np.ndarray:
+    def weight(self, design: Design, frame: pd.DataFrame) -> np.ndarray | None:
         value = self.pairs(design)[0][self.among]
         chosen = (frame[self.name] == value).to_numpy(np.float64)
         if not chosen.any():
@@ -245,3 +245,31 @@ class ATU(ATT):
     label: ClassVar[str] = "atu"
     symbol: ClassVar[str] = "ATU"
     among: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class ATO(ATT):
+    """The average effect of hi against lo in the overlap: each x weighs e(x)(1 - e(x)), e(x) = P(t = hi | x).
+
+    It asks most of units that could have been at either level, and needs no trimming where overlap is thin. A row's
+    weight is (1{t = hi} - e(x))^2, which has that mean and leaves errors in e(x) to second order. Li, Morgan and
+    Zaslavsky (2018). Raises DataError where the treatment has more than two levels.
+    """
+
+    label: ClassVar[str] = "ato"
+    symbol: ClassVar[str] = "ATO"
+
+    def pairs(self, design: Design) -> list[tuple[object, object]]:
+        levels = variable(self.symbol, self.name, design).levels
+        if len(levels) != 2:
+            raise DataError(
+                f"ATO({self.name!r}) needs a treatment of two levels, but {self.name!r} has {len(levels) or 'none'}. "
+                f"Keep two with subset=, or ask for ATT({self.name!r}, hi=..., lo=...)."
+            )
+        return super().pairs(design)
+
+    def weight(self, design: Design, frame: pd.DataFrame) -> None:
+        return None
+
+    def residual(self, design: Design, frame: pd.DataFrame) -> np.ndarray:
+        return (frame[self.name] == self.pairs(design)[0][0]).to_numpy(np.float64)

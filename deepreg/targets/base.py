@@ -54,6 +54,13 @@ class Target:
         """Edits of the data, each giving one set of counterfactual units."""
         return ()
 
+    def residual(self, design: Design, frame: pd.DataFrame) -> np.ndarray | None:
+        """Numbers r (rows,) of (an edit of) the frame that multiply the weights by (r - E[r | x])^2.
+
+        An error in E[r | x] then changes the average in second order only.
+        """
+        return None
+
     def numbers(self, design: Design, frame: pd.DataFrame) -> np.ndarray | None:
         """Numbers (rows, J) of each row of (an edit of) the frame that h needs besides theta, such as a price.
 

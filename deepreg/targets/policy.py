@@ -1,10 +1,9 @@
 """Policies: the mean outcome under assignments of one or several variables, and differences of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
-import pandas as pd
 from torch import Tensor
 
 from ..design import Design
@@ -14,8 +13,7 @@ from ..units import Units
 from . import setting
 from .average import some_variable, variable
 from .base import Scenario, Target
-
-Settings = tuple[tuple[str, object], ...]  # variable and what it is set to
+from .setting import Settings
 
 
 @dataclass(frozen=True)
@@ -39,23 +37,25 @@ class Contrast(Target):
     example: ClassVar[str] = "Contrast({'t': 1, 'dose': 2}, {'t': 0, 'dose': 0})"
 
     def bind(self, design: Design) -> "Contrast":
-        hi, lo = (_bound(f"Contrast({side}=)", given, design) for side, given in (("hi", self.hi), ("lo", self.lo)))
+        hi, lo = (
+            setting.bound_all(f"Contrast({side}=)", given, design) for side, given in (("hi", self.hi), ("lo", self.lo))
+        )
         if hi == lo:
-            raise OptionError(f"Contrast: hi= and lo= are both {_text(hi)}; give two different settings.")
+            raise OptionError(f"Contrast: hi= and lo= are both {setting.text(hi)}; give two different settings.")
         return replace(self, hi=hi, lo=lo)
 
     def _sides(self) -> tuple[Settings, Settings]:
         return cast(Settings, self.hi), cast(Settings, self.lo)
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        hi, lo = map(_text, self._sides())
+        hi, lo = map(setting.text, self._sides())
         return structure.each([self.called or f"{hi} vs {lo}"])
 
     def observed(self, design: Design) -> bool:
-        return any(_moves(side, design) for side in self._sides())
+        return any(setting.moves_any(side, design) for side in self._sides())
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
-        return tuple(_edit(side, design) for side in self._sides())
+        return tuple(setting.edit(side, design) for side in self._sides())
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         hi, lo = (structure.mean(s, theta) for s in scenarios)
@@ -95,10 +95,10 @@ class PolicyValue(Target):
         return structure.each([f"Value of {self.called or setting.called(self.rule)}"])
 
     def observed(self, design: Design) -> bool:
-        return _moves(self._settings(), design)
+        return setting.moves_any(self._settings(), design)
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
-        return (_edit(self._settings(), design),)
+        return (setting.edit(self._settings(), design),)
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         return structure.mean(scenarios[0], theta)
@@ -139,10 +139,10 @@ class PolicyDifference(Target):
         return structure.each([f"Value of {self.called or f'{rule} vs {other}'}"])
 
     def observed(self, design: Design) -> bool:
-        return any(_moves(side, design) for side in self._sides())
+        return any(setting.moves_any(side, design) for side in self._sides())
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
-        return tuple(_edit(side, design) for side in self._sides())
+        return tuple(setting.edit(side, design) for side in self._sides())
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         rule, other = (structure.mean(s, theta) for s in scenarios)
@@ -160,33 +160,3 @@ def _assigned(label: str, name: str | None, design: Design) -> str:
         shown = ", ".join(repr(v.name) for v in known)
         raise OptionError(f"{label} needs to know what the rule assigns, of {shown}: give name={known[0].name!r}.")
     return variable(label, known[0].name if name is None else name, design).name
-
-
-def _bound(label: str, given: Mapping[str, object] | Settings, design: Design) -> Settings:
-    pairs: Iterable[tuple[str, object]] = given.items() if isinstance(given, Mapping) else given
-    if not isinstance(given, Mapping | tuple) or not given:
-        raise OptionError(f"{label} got {given!r}; give variables and their values, for example {{'t': 1}}.")
-    return tuple((name, setting.bound(label, value, design, variable(label, name, design))) for name, value in pairs)
-
-
-def _edit(settings: Settings, design: Design) -> Scenario:
-    return {name: _reader(value, name, design) for name, value in settings}
-
-
-def _reader(value: object, name: str, design: Design) -> object:
-    of = variable("", name, design)
-
-    def values(frame: pd.DataFrame) -> object:
-        return setting.read(value, frame, of)
-
-    return values
-
-
-def _moves(settings: Settings, design: Design) -> bool:
-    """Whether a setting depends on the structural variables as observed: on some, or by leaving one as it is."""
-    left = {v.name for v in design.variables} - {name for name, _ in settings}
-    return bool(left) or any(setting.moves(value, design, variable("", name, design)) for name, value in settings)
-
-
-def _text(settings: Settings) -> str:
-    return ", ".join(f"{name} = {setting.called(value)}" for name, value in settings)

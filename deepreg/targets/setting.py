@@ -1,5 +1,6 @@
 """Settings: what a variable is set to, or a cost is: one value, a column, a value for each row, or a rule."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ from ..curve import matched
 from ..design import Design
 from ..errors import DataError, OptionError
 from ..variables import Variable
-from .average import shown
+from .average import shown, variable
+from .base import Scenario
+
+Settings = tuple[tuple[str, object], ...]  # variables and what each is set to
 
 
 def bound(label: str, given: object, design: Design, of: Variable | None = None) -> object:
@@ -83,6 +87,34 @@ def moves(given: object, design: Design, of: Variable | None = None) -> bool:
         return not np.array_equal(given(design.frame.drop(columns=names)), given(design.frame))
     except (KeyError, AttributeError, NameError):  # it asked for one of them
         return True
+
+
+def bound_all(label: str, given: Mapping[str, object] | Settings, design: Design) -> Settings:
+    """Bound settings of one or several variables, given by their names."""
+    pairs: Iterable[tuple[str, object]] = given.items() if isinstance(given, Mapping) else given
+    if not isinstance(given, Mapping | tuple) or not given:
+        raise OptionError(f"{label} got {given!r}; give variables and their values, for example {{'t': 1}}.")
+    return tuple((name, bound(label, value, design, variable(label, name, design))) for name, value in pairs)
+
+
+def edit(settings: Settings, design: Design) -> Scenario:
+    """The edit of the data that makes the settings."""
+    return {name: _reader(value, variable("", name, design)) for name, value in settings}
+
+
+def _reader(given: object, of: Variable) -> object:
+    return lambda frame: read(given, frame, of)
+
+
+def moves_any(settings: Settings, design: Design) -> bool:
+    """Whether settings depend on the structural variables as observed: on some, or by leaving one as it is."""
+    left = {v.name for v in design.variables} - {name for name, _ in settings}
+    return bool(left) or any(moves(value, design, variable("", name, design)) for name, value in settings)
+
+
+def text(settings: Settings) -> str:
+    """A short name of settings for tables."""
+    return ", ".join(f"{name} = {called(value)}" for name, value in settings)
 
 
 def called(given: object) -> str:
