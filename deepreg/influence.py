@@ -1,5 +1,6 @@
 """psi: a target's orthogonal scores (Farrell, Liang and Misra 2021, theorem 2), for functions and for constants."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .design import Design
-from .errors import NotAvailable, OptionError
+from .errors import DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
 from .law import Nodes
 from .sampling import Sampling
@@ -168,7 +169,9 @@ class Scores:
         frame = nodes.frame()
         u = nodes.units(frame)
         theta = self.theta[:, :, None, :].expand(*u.y.shape, -1)
-        at = self._evaluate(target, frame, u, theta)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
+            at = self._evaluate(target, frame, u, theta)
         weight = nodes.weight * self._weights(target, frame).reshape(nodes.weight.shape)
         r = self._residual(target, frame)
         if r is not None:

@@ -87,4 +87,5 @@ class Target:
 
 
 def _same(value: object, default: object) -> bool:
-    return value is default or (np.ndim(value) == 0 and bool(value == default))  # type: ignore[arg-type]
+    several = isinstance(value, np.ndarray | pd.Series)  # whose comparison has a value for each entry
+    return value is default or (not several and bool(value == default))

@@ -21,8 +21,8 @@ class Custom(Target):
     """E[fn(theta, *means)]: a function of the coefficients and of the means at some settings, averaged over the rows.
 
     `theta` maps the names of coefficients to tensors with a value for each row; means has one such tensor for each
-    setting of `at`, as in `Contrast` (with one more axis for families with several means). `fn` is smooth, is
-    written with torch or plain arithmetic, and returns a value for each row, or a list of them, one for each name in `called`.
+    setting of `at`, as in `Contrast` (with one more axis for families with several means). `fn` is smooth, written with
+    torch or plain arithmetic, and returns a value for each row, or a list of them, one for each name in `called`.
     Raises OptionError where it does not.
 
     >>> from deepreg.targets import Custom

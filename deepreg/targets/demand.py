@@ -26,7 +26,7 @@ class Elasticity(AME):
 
     Over the observed t, or at one value of t for everyone; for families with several means, of each. With `semi`,
     E[d mean / d t / mean]: the relative change for one more unit of t. The average of the rows' elasticities is not
-    the elasticity of the average: a DeepregWarning says where means near 0 decide it.
+    the elasticity of the average: a DeepregWarning says where means around 0 decide it.
 
     >>> from deepreg.targets import Elasticity
     >>> Elasticity("price", at=10.0).at
@@ -50,9 +50,8 @@ class Elasticity(AME):
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         up, down, here, t = scenarios
         mean = structure.mean(here, theta)
-        warn_near_zero(
-            f"{self.symbol} {self.name}", "the mean of the outcome", mean, "Choose a family of positive means."
-        )
+        instead = "Choose a family of positive means."
+        warn_near_zero(f"{self.symbol} {self.name}", "the mean of the outcome", mean, 0.0, instead)
         relative = super().h(structure, theta, u, up, down) / mean
         return relative if self.semi else relative * t.d
 

@@ -35,8 +35,8 @@ class Curves(NamedTuple):
     @classmethod
     def through(cls, values: list[Tensor], lo: float, hi: float) -> "Curves":
         """From the regressors at prices(lo, hi)."""
-        k, j = torch.arange(NODES)[:, None], torch.arange(NODES)[None, :]
-        turn = torch.cos(torch.pi * k * (j + 0.5).double() / NODES) * (2 / NODES)  # (polynomial, price)
+        k, j = torch.arange(NODES).double()[:, None], torch.arange(NODES).double()[None, :]
+        turn = torch.cos(torch.pi * k * (j + 0.5) / NODES) * (2 / NODES)  # (polynomial, price)
         turn[0] /= 2
         return cls(tuple((torch.stack(values, -1) @ turn.to(values[0]).T).unbind(-1)), lo, hi)
 

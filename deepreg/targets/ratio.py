@@ -53,7 +53,7 @@ class WTP(Target):
         name, per = (theta[..., structure.names.index(one)] for one in (self.name, self.per))
         if self.of == "averages":
             return torch.stack([name, per], -1)
-        warn_near_zero(f"WTP per {self.per}", f"the coefficient of {self.per}", per, "Use of='averages'.")
+        warn_near_zero(f"WTP per {self.per}", f"the coefficient of {self.per}", per, NEAR, "Use of='averages'.")
         return (-name / per)[..., None]
 
     def combine(self, averages: Tensor) -> Tensor:
@@ -64,15 +64,15 @@ class WTP(Target):
         return self.of == "rows"
 
 
-def warn_near_zero(label: str, what: str, values: Tensor, instead: str) -> None:
-    """Warn where a denominator is near 0 in some rows, or on the other side of it."""
+def warn_near_zero(label: str, what: str, values: Tensor, near: float, instead: str) -> None:
+    """Warn where a denominator is nearer to 0 than so much of its median size, or on the other side of it."""
     values = values.detach()
     typical = values.median()
-    share = float((values * typical.sign() < NEAR * typical.abs()).double().mean())
+    share = float((values * typical.sign() <= near * typical.abs()).double().mean())
     if share:
         warnings.warn(
-            f"{label}: {what} is near 0, or on the other side of it, in {share:.1%} of the rows, so that few rows "
-            f"decide the average of the ratio. {instead}",
+            f"{label}: {what} is {'near 0, or on' if near else '0, or on'} the other side of it, in {share:.1%} of the "
+            f"rows, so that few rows decide the average of the ratio. {instead}",
             DeepregWarning,
             stacklevel=2,
         )
