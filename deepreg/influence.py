@@ -1,5 +1,6 @@
 """psi: a target's orthogonal scores (Farrell, Liang and Misra 2021, theorem 2), for functions and for constants."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,12 +10,12 @@ import torch
 from torch import Tensor
 
 from .design import Design
-from .errors import NotAvailable, OptionError
+from .errors import DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
 from .law import Nodes
 from .sampling import Sampling
 from .structure import Structure
-from .targets import Target
+from .targets import Scenario, Target
 from .units import Units
 
 
@@ -67,41 +68,53 @@ class Scores:
         parts = [self.psi(t, sample) for t in targets]
         psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
         rows = self.design.index[self.design.rows]
-        whole = all(t.weight(self.design, self.design.frame) is None for t in targets)
-        groupable = whole and sample == "population" and not self.constant
+        frame = self.design.frame
+        whole = all(t.weight(self.design, frame) is None and t.residual(self.design, frame) is None for t in targets)
+        averaged = all(t.averaged for t in targets)
+        groupable = whole and averaged and sample == "population" and not self.constant
         return Estimates(
             names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable,
-            constant=self.constant, sample=sample,
+            constant=self.constant, sample=sample, delta=not averaged,
         )  # fmt: skip
 
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
         """psi (R, n, q) and the plug-in values (R, q).
 
         mu = E[w H] / E[w], psi = (w (H - mu) - E[w H_theta | x] Lambda(x)^{-1} l_theta) / E[w] + mu, and its weighted
-        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features.
+        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features. A target that
+        combines averages has the psi of its linearisation around them.
         Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
         """
         check_sample(sample)
         frame = self.design.frame
         at = self._evaluate(target, frame, self.u, self.theta)
-        w = self._weights(target, frame)  # (n,)
+        w = self._weights(target, frame) * self._overlap(target, frame)  # (1 or R, n)
         row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
+        share = w * row_weight
         if self.constant:
-            gradient = (at.gradient * (w * row_weight)[:, None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
+            gradient = (at.gradient * share[..., None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
         elif target.observed(self.design):
             gradient = self._given_x(target)
         else:
             gradient = at.gradient
         correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
-        mass = (w * row_weight).sum()
-        plug_in = (at.h * (w * row_weight)[:, None]).sum(1) / mass  # (R, q)
+        mass = share.sum(1, keepdim=True)  # (1 or R, 1)
+        plug_in = (at.h * share[..., None]).sum(1) / mass  # (R, q)
         mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass
-        spread = w[:, None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
-        psi = (spread + correction) / mass
-        return psi - (psi * row_weight[:, None]).sum(1, keepdim=True) + mu[:, None, :], plug_in
+        spread = w[..., None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
+        psi = (spread + correction) / mass[..., None]
+        centred = psi - (psi * row_weight[:, None]).sum(1, keepdim=True)
+        if target.averaged:
+            return centred + mu[:, None, :], plug_in
+        parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
+        return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
 
     def _evaluate(self, target: Target, frame: pd.DataFrame, u: Units, theta: Tensor) -> Evaluated:
-        scenarios = [self._units(frame.assign(**edit), u) for edit in target.scenarios(self.design)]
+        scenarios = [self._units(_edited(frame, edit), u) for edit in target.scenarios(self.design)]
+        numbers = target.numbers(self.design, frame)
+        if numbers is not None:
+            d = torch.tensor(numbers, dtype=u.d.dtype, device=u.d.device)
+            scenarios.append(u._replace(d=d.reshape(*u.d.shape[:-1], -1)))
         theta = theta.detach().requires_grad_(True)
         with torch.enable_grad():
             h = target.h(self.structure, theta, u, *scenarios)
@@ -121,16 +134,58 @@ class Scores:
             return torch.ones(len(frame), dtype=torch.float64, device=self.theta.device)
         return torch.as_tensor(weight, dtype=torch.float64, device=self.theta.device)
 
-    def _given_x(self, target: Target) -> Tensor:
-        """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
+    def _overlap(self, target: Target, frame: pd.DataFrame) -> Tensor:
+        """(r - E[r | x])^2 of each row, 1 where the target has no such weights; (1 or R, n)."""
+        r = self._residual(target, frame)
+        if r is None:
+            return torch.ones(1, 1, dtype=torch.float64, device=self.theta.device)
+        if self.constant:
+            weight = self.design.weight.to(r)
+            return ((r - (r * weight).sum() / weight.sum()) ** 2)[None]
+        return (r - self._expected(target)[..., 0]) ** 2
+
+    def _expected(self, target: Target) -> Tensor:
+        """E[r | x]; (R, n, 1)."""
+        nodes = self._law(target)
+        r = self._residual(target, nodes.frame())
+        assert r is not None
+        return (r.reshape(nodes.weight.shape) * nodes.weight).sum(-1, keepdim=True)
+
+    def _residual(self, target: Target, frame: pd.DataFrame) -> Tensor | None:
+        r = target.residual(self.design, frame)
+        return None if r is None else torch.tensor(r, dtype=torch.float64, device=self.theta.device)
+
+    def _law(self, target: Target) -> Nodes:
         if self.nodes is None:
             raise NotAvailable(
                 f"{type(target).__name__} averages over the observed treatment, which needs the law of the treatment "
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
             )
-        frame = self.nodes.frame()
-        u = self.nodes.units(frame)
+        return self.nodes
+
+    def _given_x(self, target: Target) -> Tensor:
+        """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
+        nodes = self._law(target)
+        frame = nodes.frame()
+        u = nodes.units(frame)
         theta = self.theta[:, :, None, :].expand(*u.y.shape, -1)
-        at = self._evaluate(target, frame, u, theta)
-        weight = self.nodes.weight * self._weights(target, frame).reshape(self.nodes.weight.shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
+            at = self._evaluate(target, frame, u, theta)
+        weight = nodes.weight * self._weights(target, frame).reshape(nodes.weight.shape)
+        r = self._residual(target, frame)
+        if r is not None:
+            weight = weight * (r.reshape(weight.shape) - self._expected(target)) ** 2
         return (at.gradient * weight[..., None, None]).sum(2)
+
+
+def _edited(frame: pd.DataFrame, edit: Scenario) -> pd.DataFrame:
+    """The frame after an edit, each variable of which is set by what the frame was before."""
+    return frame.assign(**{name: value(frame) if callable(value) else value for name, value in edit.items()})
+
+
+def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:
+    """Influence values of combine(averages) with its value; of the averages, psi (n, q) around 0, and mu (q,)."""
+    with torch.enable_grad():
+        turn = torch.autograd.functional.jacobian(target.combine, mu)  # (r, q)
+    return psi @ turn.mT + target.combine(mu)

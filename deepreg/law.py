@@ -39,10 +39,13 @@ class Nodes:
             yield rows, Nodes(self.weight[:, rows], values, self.design, self.start + rows.start)
 
     def frame(self) -> pd.DataFrame:
-        """The rows of the design repeated for each repeat and node, with the node's values; R n Q rows."""
+        """The rows of the design repeated for each repeat and node, with the node's values; R n Q rows.
+
+        The index holds the positions of the rows.
+        """
         repeats, n, q = self.weight.shape
         rows = self.start + np.tile(np.repeat(np.arange(n), q), repeats)
-        return self.design.frame.iloc[rows].reset_index(drop=True).assign(
+        return self.design.frame.iloc[rows].assign(
             **{name: value.reshape(-1) for name, value in self.values.items()}
         )  # fmt: skip
 

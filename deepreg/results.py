@@ -204,7 +204,7 @@ class Results:
     def estimate(self, *targets: str | Target | type[Target], sample: str = "population") -> Estimates:
         """Targets with influence-function errors and their joint covariance.
 
-        Each target is a name ("ate", "ame", "att", "atu", "coefficient"), a class or an object of `deepreg.targets`.
+        Each target is a name, such as "ate", "ame" or "spread", a class or an object of `deepreg.targets`.
         `sample="fixed"` gives the variance given the features in hand, instead of that for the population.
         Raises OptionError, DataError or NotAvailable where a target does not apply, saying what to type.
         """

@@ -221,6 +221,31 @@ def test_a_family_without_a_closed_information_says_what_to_type() -> None:
         Cubic().information(u, theta)
 
 
+@every
+def test_a_stated_law_is_that_of_the_draws(name: str) -> None:
+    """cdf and variance, where a family has them; NotAvailable with words where it does not."""
+    case, rows, draws = CASES[name], 4, 40_000
+    family = case.family
+    u, theta = units(case, rows, seed=5)
+    wide, at = Units(u.y, u.d.expand(draws, rows, K), u.mask), theta.expand(draws, *theta.shape)
+    y = family.simulate(wide, at, torch.Generator().manual_seed(1))
+    if type(family).variance is Family.variance:
+        with pytest.raises(NotAvailable, match=f"'{name}' does not say the variance"):
+            family.variance(u, theta)
+    else:
+        np.testing.assert_allclose(family.variance(u, theta), y.var(0), rtol=0.05)
+    if type(family).cdf is Family.cdf:
+        with pytest.raises(NotAvailable, match=f"'{name}' does not say how likely"):
+            family.cdf(u, theta, u.y)
+        return
+    for cut in (-1.0, 0.0, 0.4, 1.0, 2.0):
+        below = family.cdf(u, theta, torch.full((rows,), cut, dtype=torch.float64))
+        np.testing.assert_allclose(below, (y <= cut).double().mean(0), atol=0.012)
+    if type(family).quantile is not Family.quantile:
+        p = torch.full((rows,), 0.3, dtype=torch.float64)
+        np.testing.assert_allclose(family.cdf(u, theta, family.quantile(u, theta, p)), p, rtol=1e-9)
+
+
 # families of the nuisance regressions
 
 

@@ -2,61 +2,28 @@
 
 import numpy as np
 import pandas as pd
+import population
 import pytest
 import torch
+from population import exact, sigmoid
 
 import deepreg
 from deepreg import law as treatment_law
 from deepreg import targets
-from deepreg.curvature import EstimatedLaw, KnownLaw, integrated, invert
+from deepreg.curvature import EstimatedLaw, KnownLaw, invert
 from deepreg.design import build
 from deepreg.errors import DataError, NotAvailable, OptionError
 from deepreg.families import get
 from deepreg.influence import Scores
 from deepreg.law import Nodes
-from deepreg.structure import Structure, score_of
+from deepreg.structure import Structure
 
 QUICK = {"folds": 2, "members": 1, "rng": 0, "progress": False}
 
 
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def exact(family, kind):
-    """A population of which every conditional expectation is a finite sum: 200 x, each with all its treatments.
-
-    Outcomes are the conditional means, so the score has mean zero at the true theta exactly.
-    """
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=200)
-    theta = np.stack([0.3 * x, 0.8 + 0.4 * np.sin(x)], 1)
-    if kind == "binary":
-        e = sigmoid(0.8 * x)
-        t, p = np.stack([np.zeros_like(x), np.ones_like(x)], 1), np.stack([1 - e, e], 1)
-    else:
-        points, mass = np.polynomial.hermite_e.hermegauss(9)
-        t, p = 0.5 * x[:, None] + (0.6 + 0.2 * sigmoid(x))[:, None] * points, np.tile(mass / mass.sum(), (200, 1))
-    q = t.shape[1]
-    frame = pd.DataFrame({"x": np.repeat(x, q), "t": t.ravel(), "w": p.ravel()})
-    rows = np.repeat(theta, q, 0)
-    eta = rows[:, 0] + rows[:, 1] * frame.t
-    frame["y"] = {"linear": eta, "logit": sigmoid(eta), "poisson": np.exp(eta)}[family]
-    design = build("y ~ t | x", frame, weights="w")
-    structure = Structure(get(family), design.terms)
-    values = torch.tensor(np.repeat(t, q, 0).reshape(1, 200 * q, q))
-    weight = torch.tensor(np.repeat(p, q, 0).reshape(1, 200 * q, q))
-    nodes = Nodes(weight, {"t": values.numpy()}, design)
-    return design, structure, torch.tensor(rows)[None], nodes
-
-
 def mean_psi(design, structure, theta, nodes, target):
-    lam = integrated(structure, theta, nodes, 0.0)
-    score = score_of(structure.family, design.units, theta)
-    scores = Scores(structure, design, design.units, theta, score, lam.inverse, nodes, constant=False)
-    psi, plug_in = scores.psi(target.bind(design))
-    weight = design.weight / design.weight.sum()
-    return float((psi[0, :, 0] * weight).sum()), float(plug_in[0, 0])
+    psi, plug_in = population.mean_psi(population.Population(design, structure, theta, nodes), theta, target)
+    return float(psi[0]), float(plug_in[0])
 
 
 CASES = [

@@ -210,6 +210,20 @@ class Family:
             f"Family {self.name!r} states the mean of the outcome and not its law, so it has no quantiles."
         )
 
+    def cdf(self, u: Units, theta: Tensor, y: Tensor) -> Tensor:
+        """P(outcome <= y) given d and x at theta, smooth in theta; (..., P), (...) -> (...)."""
+        raise NotAvailable(
+            f"Family {self.name!r} does not say how likely outcomes below a value are; choose a family that does, such "
+            "as 'gaussian' for any number, or 'logit' for whether the outcome is above the value."
+        )
+
+    def variance(self, u: Units, theta: Tensor) -> Tensor:
+        """Var(y | d, x) at theta; (..., P) -> (...)."""
+        raise NotAvailable(
+            f"Family {self.name!r} does not say the variance of the outcome; choose a family that does, such as "
+            "'gaussian' for any number."
+        )
+
     def outcomes(self, u: Units, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Values of y and weights that integrate over its law at theta; (Q, ...) each. By default from `quantile`."""
         z, weight = gauss_hermite(NODES, theta)

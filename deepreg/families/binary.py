@@ -26,6 +26,13 @@ class Logit(Family):
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return torch.sigmoid(index(u, theta))
 
+    def variance(self, u: Units, theta: Tensor) -> Tensor:
+        eta = index(u, theta)
+        return torch.sigmoid(eta) * torch.sigmoid(-eta)
+
+    def cdf(self, u: Units, theta: Tensor, y: Tensor) -> Tensor:
+        return torch.where(y < 1, torch.sigmoid(-index(u, theta)), 1.0) * (y >= 0)
+
     def check(self, u: Units, outcome: str) -> None:
         values = u.y.unique()
         if not bool(((values == 0) | (values == 1)).all()):

@@ -101,6 +101,12 @@ class Gaussian(Linear):
         out[..., -1, -1] = 2.0
         return out  # (..., P, P)
 
+    def variance(self, u: Units, theta: Tensor) -> Tensor:
+        return (2 * theta[..., -1]).exp()
+
+    def cdf(self, u: Units, theta: Tensor, y: Tensor) -> Tensor:
+        return torch.special.ndtr((y - index(u, theta)) * (-theta[..., -1]).exp())
+
     def quantile(self, u: Units, theta: Tensor, p: Tensor) -> Tensor:
         return index(u, theta) + theta[..., -1].exp() * torch.special.ndtri(p)
 
