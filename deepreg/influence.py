@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -101,19 +102,21 @@ class Scores:
         return psi - (psi * row_weight[:, None]).sum(1, keepdim=True) + mu[:, None, :], plug_in
 
     def _evaluate(self, target: Target, frame: pd.DataFrame, u: Units, theta: Tensor) -> Evaluated:
-        scenarios = [self._units(frame.assign(**edit), u) for edit in target.scenarios(self.design)]
+        scenarios = self._scenarios(target, frame, u)
         theta = theta.detach().requires_grad_(True)
         with torch.enable_grad():
             h = target.h(self.structure, theta, u, *scenarios)
-            rows = [
-                torch.autograd.grad(h[..., j].sum(), theta, retain_graph=True, materialize_grads=True)[0]
-                for j in range(h.shape[-1])
-            ]
-        return Evaluated(h.detach(), torch.stack(rows, -2))
+            gradient = _forward(h, theta) if h.shape[-1] > theta.shape[-1] else _backward(h, theta)
+        return Evaluated(h.detach(), gradient)
 
-    def _units(self, frame: pd.DataFrame, like: Units) -> Units:
-        d = self.design.structural(frame).to(like.d)
-        return Units(like.y, d.reshape(like.d.shape), like.mask)
+    def _scenarios(self, target: Target, frame: pd.DataFrame, like: Units) -> list[Units]:
+        edits = target.scenarios(self.design)
+        names = {v.name for v in self.design.variables}
+        if edits and all(set(edit) == names and all(map(_is_scalar, edit.values())) for edit in edits):
+            d = torch.cat([self.design.structural(frame.iloc[:1].assign(**edit)) for edit in edits]).to(like.d)
+            return [Units(like.y, one.expand(like.d.shape), like.mask) for one in d]  # the same in all rows
+        every = (self.design.structural(frame.assign(**edit)).to(like.d) for edit in edits)
+        return [Units(like.y, d.reshape(like.d.shape), like.mask) for d in every]
 
     def _weights(self, target: Target, frame: pd.DataFrame) -> Tensor:
         weight = target.weight(self.design, frame)
@@ -134,3 +137,27 @@ class Scores:
         at = self._evaluate(target, frame, u, theta)
         weight = self.nodes.weight * self._weights(target, frame).reshape(self.nodes.weight.shape)
         return (at.gradient * weight[..., None, None]).sum(2)
+
+
+def _is_scalar(value: object) -> bool:
+    return not callable(value) and np.ndim(value) == 0  # type: ignore[call-overload]
+
+
+def _backward(h: Tensor, theta: Tensor) -> Tensor:
+    """The gradient of each row's h (..., q) in its theta (..., P), one pass for each value; (..., q, P)."""
+    rows = [
+        torch.autograd.grad(h[..., j].sum(), theta, retain_graph=True, materialize_grads=True)[0]
+        for j in range(h.shape[-1])
+    ]
+    return torch.stack(rows, -2)
+
+
+def _forward(h: Tensor, theta: Tensor) -> Tensor:
+    """The same, one pass for each parameter: the gradient of v'h is linear in v, with the wanted matrix as slope."""
+    v = torch.zeros_like(h, requires_grad=True)
+    (along,) = torch.autograd.grad(h, theta, v, create_graph=True, materialize_grads=True)
+    columns = [
+        torch.autograd.grad(along[..., p].sum(), v, retain_graph=True, materialize_grads=True)[0]
+        for p in range(theta.shape[-1])
+    ]
+    return torch.stack(columns, -1)

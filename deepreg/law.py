@@ -4,7 +4,7 @@ Discrete variables are classified jointly (one class for each combination of lev
 is location plus scale times an empirical standardised residual, given x and the class.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -30,6 +30,11 @@ class Nodes:
     values: Mapping[str, np.ndarray]  # each structural variable, (R, n, Q)
     design: Design
     start: int = 0  # row of the design that the first row here is
+
+    def levels(self, name: str, classes: int) -> np.ndarray:
+        """The value of a discrete variable in each of so many classes; (classes,)."""
+        first = self.values[name][0, 0]
+        return first[:: len(first) // classes]
 
     def parts(self) -> "Iterator[tuple[slice, Nodes]]":
         """The nodes of some rows after the other, with the rows."""
@@ -58,24 +63,40 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Cells:
-    """The combinations of levels of the discrete structural variables that occur in the data."""
+    """Combinations of levels of the discrete structural variables."""
 
     table: pd.DataFrame  # one row for each class, one column for each discrete variable
     code: Tensor  # (n,) long
 
     @classmethod
-    def of(cls, design: Design) -> "Cells":
-        names = [v.name for v in design.variables if v.kind == "discrete"]
+    def of(cls, design: Design, only: str | None = None) -> "Cells":
+        """Those of all discrete variables, or of one."""
+        names = [v.name for v in design.variables if v.kind == "discrete" and only in (None, v.name)]
         if not names:
             return cls(pd.DataFrame(index=[0]), torch.zeros(len(design.frame), dtype=torch.long))
         grouped = design.frame.groupby(names, sort=True, observed=True)
         table = grouped.size().index.to_frame(index=False)
-        for name in names:  # keep the dtype, so that the formula reads a node as it reads a row
-            table[name] = table[name].astype(design.frame[name].dtype)
-        return cls(table, torch.tensor(grouped.ngroup().to_numpy(), dtype=torch.long))
+        return cls(_typed(table, design), torch.tensor(grouped.ngroup().to_numpy(), dtype=torch.long))
+
+    @classmethod
+    def named(cls, design: Design, rows: Iterable[tuple[object, ...]]) -> "Cells":
+        """The given combinations of levels of the discrete variables, whether or not they occur.
+
+        The code of a row whose combination is none of them is -1.
+        """
+        names = [v.name for v in design.variables if v.kind == "discrete"]
+        table = pd.DataFrame(list(rows), columns=names)
+        observed = pd.MultiIndex.from_frame(design.frame[names].astype(object))
+        code = pd.MultiIndex.from_frame(table.astype(object)).get_indexer(observed)
+        return cls(_typed(table, design), torch.tensor(code, dtype=torch.long))
 
     def label(self, c: int) -> str:
         return ", ".join(f"{k}={v}" for k, v in self.table.iloc[c].items())
+
+
+def _typed(table: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """With the dtypes of the data, so that the formula reads a node as it reads a row."""
+    return table.astype({name: design.frame[name].dtype for name in table.columns})
 
 
 class Overlap(NamedTuple):

@@ -6,12 +6,13 @@ from ..errors import OptionError
 from .base import Family
 from .binary import Logit
 from .categorical import Multinomial
+from .combinatorial import Combinatorial
 from .continuous import Gaussian, Linear
 from .count import Poisson
 
-_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial)}
+_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial, Combinatorial)}
 
-__all__ = ["Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
+__all__ = ["Combinatorial", "Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
 
 
 def names() -> list[str]:
@@ -19,7 +20,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
-    ['gaussian', 'linear', 'logit', 'multinomial', 'poisson']
+    ['combinatorial', 'gaussian', 'linear', 'logit', 'multinomial', 'poisson']
     """
     return sorted(_REGISTRY)
 

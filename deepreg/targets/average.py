@@ -38,7 +38,7 @@ def some_variable(label: str, design: Design) -> tuple[Variable, ...]:
     return design.variables
 
 
-def _base(v: Variable, terms: tuple[str, ...]) -> object:
+def base_level(v: Variable, terms: tuple[str, ...]) -> object:
     """The level that the regression measures the others against: the one without a column; else the first."""
     word = rf"(?<!\w){re.escape(v.name)}(?!\w)[^:]*"
     bare = [
@@ -49,7 +49,7 @@ def _base(v: Variable, terms: tuple[str, ...]) -> object:
     return bare[0] if len(bare) == 1 else v.levels[0]
 
 
-def _shown(level: object) -> str:
+def shown_level(level: object) -> str:
     """A level in ten digits at most, a whole number without decimals."""
     if not isinstance(level, float):
         return str(level)
@@ -126,7 +126,7 @@ class Mean(Target):
         found = list(at) if several and np.ndim(at) == 1 else [at]
         if any(np.ndim(value) for value in found):
             raise OptionError(f"Mean({v.name!r}, at={self.at!r}): give one value of {v.name}, or a list of them.")
-        shown = [_shown(value) for value in found]
+        shown = [shown_level(value) for value in found]
         if len(set(shown)) < len(shown):
             twice = next(one for one in shown if shown.count(one) > 1)
             raise OptionError(f"Mean({v.name!r}, at=...) has two values that print as {twice}; give each value once.")
@@ -135,7 +135,7 @@ class Mean(Target):
         return found
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        return structure.each(f"Mean {self.name}: {_shown(value)}" for value in self.values(design))
+        return structure.each(f"Mean {self.name}: {shown_level(value)}" for value in self.values(design))
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for value in self.values(design))
@@ -193,12 +193,12 @@ class ATE(Target):
                 f"{self.symbol}({self.name!r}) needs two values, but {self.name!r} is continuous. "
                 f"Name them: {self.symbol}({self.name!r}, hi=..., lo=...), or use AME({self.name!r})."
             )
-        base = _base(v, design.terms)
+        base = base_level(v, design.terms)
         return [(level, base) for level in v.levels if level != base]
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
         pairs = self.pairs(design)
-        return structure.each(f"{self.symbol} {self.name}: {_shown(hi)} vs {_shown(lo)}" for hi, lo in pairs)
+        return structure.each(f"{self.symbol} {self.name}: {shown_level(hi)} vs {shown_level(lo)}" for hi, lo in pairs)
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for pair in self.pairs(design) for value in pair)
