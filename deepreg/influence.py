@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -12,11 +11,11 @@ from torch import Tensor
 from .design import Design
 from .errors import NotAvailable, OptionError
 from .estimates import Estimates
-from .law import Nodes
+from .law import Nodes, is_scalar
 from .sampling import Sampling
 from .structure import Structure
 from .targets import Target
-from .units import Units
+from .units import BLOCK, Units, blocks
 
 
 def check_sample(sample: str) -> None:
@@ -84,7 +83,7 @@ class Scores:
         """
         check_sample(sample)
         frame = self.design.frame
-        at = self._evaluate(target, frame, self.u, self.theta)
+        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
         w = self._weights(target, frame)  # (n,)
         row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
         if self.constant:
@@ -101,22 +100,31 @@ class Scores:
         psi = (spread + correction) / mass
         return psi - (psi * row_weight[:, None]).sum(1, keepdim=True) + mu[:, None, :], plug_in
 
-    def _evaluate(self, target: Target, frame: pd.DataFrame, u: Units, theta: Tensor) -> Evaluated:
-        scenarios = self._scenarios(target, frame, u)
-        theta = theta.detach().requires_grad_(True)
-        with torch.enable_grad():
-            h = target.h(self.structure, theta, u, *scenarios)
-            gradient = _forward(h, theta) if h.shape[-1] > theta.shape[-1] else _backward(h, theta)
-        return Evaluated(h.detach(), gradient)
-
-    def _scenarios(self, target: Target, frame: pd.DataFrame, like: Units) -> list[Units]:
-        edits = target.scenarios(self.design)
+    def _scenarios(self, target: Target) -> list[Units]:
+        edits, like = target.scenarios(self.design), self.u
         names = {v.name for v in self.design.variables}
-        if edits and all(set(edit) == names and all(map(_is_scalar, edit.values())) for edit in edits):
-            d = torch.cat([self.design.structural(frame.iloc[:1].assign(**edit)) for edit in edits]).to(like.d)
-            return [Units(like.y, one.expand(like.d.shape), like.mask) for one in d]  # the same in all rows
-        every = (self.design.structural(frame.assign(**edit)).to(like.d) for edit in edits)
-        return [Units(like.y, d.reshape(like.d.shape), like.mask) for d in every]
+        if all(set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits):  # the same in all rows
+            row = self.design.frame.iloc[:1]
+            return [like._replace(d=self._d(row.assign(**edit)).expand(like.d.shape)) for edit in edits]
+        return [like._replace(d=self._d(self.design.frame.assign(**edit))) for edit in edits]
+
+    def _d(self, frame: pd.DataFrame) -> Tensor:
+        return self.design.structural(frame).to(self.u.d)
+
+    def _evaluate(
+        self, target: Target, u: Units, scenarios: Sequence[Units], theta: Tensor, axis: int
+    ) -> Evaluated:  # fmt: skip
+        """Block by block of theta's last axis but one, `axis` of the units: many scenarios need small blocks."""
+        parts = []
+        for rows in blocks(theta.shape[-2], max(16 * BLOCK // max(len(scenarios), 1), 1)):
+            own = theta[..., rows, :].detach().requires_grad_(True)
+            with torch.enable_grad():
+                h = target.h(self.structure, own, _part(u, axis, rows), *(_part(s, axis, rows) for s in scenarios))
+                gradient = _forward(h, own) if h.shape[-1] > own.shape[-1] else _backward(h, own)
+            parts.append(Evaluated(h.detach(), gradient))
+        return parts[0] if len(parts) == 1 else Evaluated(
+            torch.cat([part.h for part in parts], -2), torch.cat([part.gradient for part in parts], -3)
+        )  # fmt: skip
 
     def _weights(self, target: Target, frame: pd.DataFrame) -> Tensor:
         weight = target.weight(self.design, frame)
@@ -131,16 +139,21 @@ class Scores:
                 f"{type(target).__name__} averages over the observed treatment, which needs the law of the treatment "
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
             )
-        frame = self.nodes.frame()
-        u = self.nodes.units(frame)
-        theta = self.theta[:, :, None, :].expand(*u.y.shape, -1)
-        at = self._evaluate(target, frame, u, theta)
-        weight = self.nodes.weight * self._weights(target, frame).reshape(self.nodes.weight.shape)
-        return (at.gradient * weight[..., None, None]).sum(2)
+        found, weighted = [], target.weight(self.design, self.design.frame) is not None
+        for rows, some in self.nodes.parts():
+            scenarios = [some.units(**edit) for edit in target.scenarios(self.design)]
+            weight, u = some.weight, some.units()
+            if weighted:
+                weight = weight * self._weights(target, some.frame()).reshape(weight.shape)
+            theta = self.theta[:, rows, None, :].expand(*u.y.shape, -1)
+            at = self._evaluate(target, u, scenarios, theta, 2)
+            found.append((at.gradient * weight[..., None, None]).sum(2))
+        return torch.cat(found, 1)
 
 
-def _is_scalar(value: object) -> bool:
-    return not callable(value) and np.ndim(value) == 0  # type: ignore[call-overload]
+def _part(u: Units, axis: int, rows: slice) -> Units:
+    """The units at some places of an axis."""
+    return Units(*(part.narrow(axis, rows.start, rows.stop - rows.start) for part in u))
 
 
 def _backward(h: Tensor, theta: Tensor) -> Tensor:

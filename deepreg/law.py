@@ -22,6 +22,11 @@ from .theta import Options, Theta, fit
 from .units import BLOCK, Units, blocks
 
 
+def is_scalar(value: object) -> bool:
+    """Whether a variable is set to one value for all rows."""
+    return not callable(value) and np.ndim(value) == 0  # type: ignore[call-overload,no-any-return]
+
+
 @dataclass(frozen=True)
 class Nodes:
     """Points and weights that integrate over the structural variables, for each row and the group that held it out."""
@@ -51,13 +56,26 @@ class Nodes:
             **{name: value.reshape(-1) for name, value in self.values.items()}
         )  # fmt: skip
 
-    def regressors(self, frame: pd.DataFrame) -> Tensor:
-        """The structural regressors of (an edit of) frame(); (R, n, Q, K)."""
-        return self.design.structural(frame).to(self.weight).unflatten(0, tuple(self.weight.shape))
+    @property
+    def common(self) -> bool:
+        """Whether all rows have the same points, as they do where no variable is continuous."""
+        return all(value.strides[:2] == (0, 0) for value in self.values.values())
 
-    def units(self, frame: pd.DataFrame) -> Units:
-        """regressors(frame) as units without an outcome; leading axes (R, n, Q)."""
-        d = self.regressors(frame)
+    def points(self) -> pd.DataFrame:
+        """The points that all rows have in common; Q rows."""
+        return pd.DataFrame({name: value[0, 0] for name, value in self.values.items()})
+
+    def regressors(self, **edit: object) -> Tensor:
+        """The structural regressors, with variables set to values or functions of frame(); (R, n, Q, K)."""
+        shape = tuple(self.weight.shape)
+        if self.common and all(map(is_scalar, edit.values())):
+            d = self.design.structural(self.points().assign(**edit)).to(self.weight)
+            return d.expand(*shape, d.shape[-1])
+        return self.design.structural(self.frame().assign(**edit)).to(self.weight).unflatten(0, shape)
+
+    def units(self, **edit: object) -> Units:
+        """regressors() as units without an outcome; leading axes (R, n, Q)."""
+        d = self.regressors(**edit)
         return Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
 
 
@@ -238,7 +256,7 @@ class FittedLaw:
         nodes = self.nodes(x, splits)
         try:
             for _, some in nodes.parts():
-                some.regressors(some.frame())
+                some.regressors()
         except DataError:
             t = torch.tensor(self.design.frame[list(self.continuous)].to_numpy(np.float64), device=x.device)
             return replace(self, support=torch.stack([t.amin(0), t.amax(0)]))

@@ -21,7 +21,7 @@ LAYERS = (
     {"theta", "report.summary", "report"},
     {"law"},
     {"curvature", "targets", "estimates"},
-    {"influence", "summary", "comparison", "asked"},
+    {"influence", "summary", "comparison", "asked", "best"},
     {"kept", "reading"},
     {"portable", "figures"},
     {"shapes", "page"},
