@@ -295,8 +295,7 @@ class Regressed:
 def integrated(structure: Structure, theta: Tensor, nodes: Nodes, floor: float) -> Lambda:
     """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
     value = theta.new_empty(*theta.shape, theta.shape[-1])
-    for rows, some in nodes.parts():
-        u = some.units()
+    for rows, some, (u,) in nodes.units():
         at = theta[:, rows, None, :].expand(*u.y.shape, -1)
         value[:, rows] = (structure.family.information(u, at) * some.weight[..., None, None]).sum(2)
     return invert(value, floor)

@@ -103,9 +103,11 @@ class Scores:
     def _scenarios(self, target: Target) -> list[Units]:
         edits, like = target.scenarios(self.design), self.u
         names = {v.name for v in self.design.variables}
-        if all(set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits):  # the same in all rows
-            row = self.design.frame.iloc[:1]
-            return [like._replace(d=self._d(row.assign(**edit)).expand(like.d.shape)) for edit in edits]
+        if edits and all(
+            set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits
+        ):  # the same in all rows
+            values = pd.DataFrame({name: [edit[name] for edit in edits] for name in names})
+            return [like._replace(d=one.expand(like.d.shape)) for one in self._d(values)]
         return [like._replace(d=self._d(self.design.frame.assign(**edit))) for edit in edits]
 
     def _d(self, frame: pd.DataFrame) -> Tensor:
@@ -140,9 +142,8 @@ class Scores:
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
             )
         found, weighted = [], target.weight(self.design, self.design.frame) is not None
-        for rows, some in self.nodes.parts():
-            scenarios = [some.units(**edit) for edit in target.scenarios(self.design)]
-            weight, u = some.weight, some.units()
+        for rows, some, (u, *scenarios) in self.nodes.units(target.scenarios(self.design)):
+            weight = some.weight
             if weighted:
                 weight = weight * self._weights(target, some.frame()).reshape(weight.shape)
             theta = self.theta[:, rows, None, :].expand(*u.y.shape, -1)

@@ -4,7 +4,7 @@ Discrete variables are classified jointly (one class for each combination of lev
 is location plus scale times an empirical standardised residual, given x and the class.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -56,27 +56,29 @@ class Nodes:
             **{name: value.reshape(-1) for name, value in self.values.items()}
         )  # fmt: skip
 
-    @property
-    def common(self) -> bool:
-        """Whether all rows have the same points, as they do where no variable is continuous."""
-        return all(value.strides[:2] == (0, 0) for value in self.values.values())
+    def units(self, edits: Sequence[Mapping[str, object]] = ()) -> "Iterator[tuple[slice, Nodes, list[Units]]]":
+        """For each of parts(), the units as they are, and with variables set to values or functions of frame().
 
-    def points(self) -> pd.DataFrame:
-        """The points that all rows have in common; Q rows."""
-        return pd.DataFrame({name: value[0, 0] for name, value in self.values.items()})
+        Without an outcome; leading axes (R, n, Q).
+        """
+        common = all(value.strides[:2] == (0, 0) for value in self.values.values())  # no variable is continuous
+        if common := common and all(is_scalar(value) for edit in edits for value in edit.values()):
+            points = pd.DataFrame({name: value[0, 0] for name, value in self.values.items()})
+            shared = [self.design.structural(points)]
+            if edits:
+                every = pd.concat([points.assign(**edit) for edit in edits], ignore_index=True)
+                shared += self.design.structural(every).split(len(points))
+        for rows, some in self.parts():
+            if not common:
+                frame = some.frame()
+                shared = [self.design.structural(frame.assign(**edit)) for edit in ({}, *edits)]
+                shared = [d.unflatten(0, tuple(some.weight.shape)) for d in shared]
+            yield rows, some, [_without_outcome(d.to(some.weight), some.weight) for d in shared]
 
-    def regressors(self, **edit: object) -> Tensor:
-        """The structural regressors, with variables set to values or functions of frame(); (R, n, Q, K)."""
-        shape = tuple(self.weight.shape)
-        if self.common and all(map(is_scalar, edit.values())):
-            d = self.design.structural(self.points().assign(**edit)).to(self.weight)
-            return d.expand(*shape, d.shape[-1])
-        return self.design.structural(self.frame().assign(**edit)).to(self.weight).unflatten(0, shape)
 
-    def units(self, **edit: object) -> Units:
-        """regressors() as units without an outcome; leading axes (R, n, Q)."""
-        d = self.regressors(**edit)
-        return Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
+def _without_outcome(d: Tensor, weight: Tensor) -> Units:
+    d = d.expand(*weight.shape, d.shape[-1])
+    return Units(torch.zeros_like(weight), d, torch.ones_like(weight))
 
 
 @dataclass(frozen=True)
@@ -255,8 +257,8 @@ class FittedLaw:
             return self
         nodes = self.nodes(x, splits)
         try:
-            for _, some in nodes.parts():
-                some.regressors()
+            for _ in nodes.units():
+                pass
         except DataError:
             t = torch.tensor(self.design.frame[list(self.continuous)].to_numpy(np.float64), device=x.device)
             return replace(self, support=torch.stack([t.amin(0), t.amax(0)]))
