@@ -15,7 +15,8 @@ from .base import Family, index
 from .continuous import check_varies, normal_log_likelihood
 
 LINKS = ("multiplicative", "sigmoid", "gen_sigmoid_i", "gen_sigmoid_ii")
-SATURATED = 1e3  # times the largest mean: a scale beyond it is not seen in the data
+SCALES = (1.05, 1.3, 2.0, 5.0, 20.0, 1e5)  # from which to descend, times the largest mean; the last has no bound
+SATURATED = 1e3  # times the largest mean: where no bound fits best, the scale is not identified
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,8 @@ class Combinatorial(Family):
         known = self.link == "sigmoid"
         most = average.sign() * torch.maximum(fitted.abs().max(), cells.y.abs().max())
         guesses = []
-        for scale in (average.new_ones(()),) if known else most * most.new_tensor([1.05, 1.3, 2.0, 5.0, 20.0]):
-            share = (average / scale).clamp(0.02, 0.98)
+        for scale in (average.new_ones(()),) if known else most * most.new_tensor(SCALES):
+            share = (average / scale).clamp(1e-6, 0.98)
             inner = slopes / (scale * share * (1 - share))
             inner[0] = share.logit() - (weight @ d)[1:] @ inner[1:]
             guesses.append(inner if known else torch.cat([inner, scale[None]]))
