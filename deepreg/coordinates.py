@@ -50,9 +50,10 @@ class Coordinates:
         """
         theta = self.around(outputs) if owner is None else self.owned(owner)(outputs)
         intercept = self.structure.intercept
-        if intercept is None or not self.structure.movable:
+        if intercept is None:
             return theta
-        theta = self.structure.moved(theta, self.centre if centre is None else centre)
+        if self.structure.movable:
+            theta = self.structure.moved(theta, self.centre if centre is None else centre)
         return self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
 
 
@@ -72,7 +73,7 @@ class Standardised:
     ) -> "Standardised":
         """From n units in float64."""
         family, intercept, k = structure.family, structure.intercept, len(structure.terms)
-        y, shift, scale = family.standardise(u) if structure.movable else (u.y, 0.0, 1.0)
+        y, shift, scale = (u.y, 0.0, 1.0) if intercept is None else family.standardise(u)
         mean, d = torch.zeros(k, dtype=u.d.dtype, device=u.d.device), u.d[None]  # (1, n, K)
         if structure.movable:
             mean = (u.d * weight[:, None]).sum(0) / weight.sum()

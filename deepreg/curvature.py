@@ -1,8 +1,9 @@
 """Lambda(x) = E[Hessian | x]: integrated over a known or an estimated law of the treatment, or regressed on x."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from itertools import product
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from .censoring import Censoring
 from .design import Design
 from .errors import DataError, OptionError
 from .families.nuisance import Precision
-from .law import Cells, FittedLaw, Nodes
+from .law import Cells, FittedLaw
+from .nodes import Nodes
 from .splits import Splits
 from .structure import Structure
 from .theta import Options, Theta, fit
@@ -81,24 +83,30 @@ class EstimatedLaw:
         return integrated(structure, theta, nodes, self.floor, _censoring(structure, u, x, weight, splits, options))
 
 
+Chance: TypeAlias = float | str  # a number, or the column that holds it
+
+
 @dataclass(frozen=True)
 class KnownLaw:
     """The law of the treatment that the experimenter drew from: exact, with nothing to estimate.
 
     probability : for discrete treatments. A number or a column name: the probability of the second of two levels.
         A mapping from level to number or column name: one entry per level, summing to 1 in each row.
+        Of several treatments drawn independently, a mapping from the name of each to one of the above. Of several drawn
+        jointly, a mapping from combinations to numbers or column names, e.g. {(0, 0): 0.5, (1, 0): 0.25, (0, 1): 0.25}:
+        the levels in the order of the formula, and only the combinations that could be drawn.
     mean, sd : for one continuous treatment. A number or a column name each; the shape is that of the residuals.
 
     Raises OptionError or DataError where the given law does not fit the treatment, naming both.
 
     >>> from deepreg import KnownLaw
-    >>> KnownLaw(probability=0.5).label
+    >>> KnownLaw(probability={"coupon": 0.5, "banner": {"none": 0.4, "small": 0.3, "large": 0.3}}).label
     'known law of t'
     """
 
-    probability: float | str | Mapping[object, float | str] | None = None
-    mean: float | str | None = None
-    sd: float | str | None = None
+    probability: Chance | Mapping[object, Chance | Mapping[object, Chance]] | None = None
+    mean: Chance | None = None
+    sd: Chance | None = None
     label = "known law of t"
     three_way = False
 
@@ -115,22 +123,26 @@ class KnownLaw:
     @property
     def columns(self) -> tuple[str, ...]:
         """The data columns it names."""
-        chances = self.probability.values() if isinstance(self.probability, Mapping) else (self.probability,)
-        return tuple(dict.fromkeys(v for v in (*chances, self.mean, self.sd) if isinstance(v, str)))
+        found = [*_leaves(self.probability), self.mean, self.sd]
+        return tuple(dict.fromkeys(value for value in found if isinstance(value, str)))
 
     def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None:
-        cells = Cells.of(design)
-        kinds = [v.kind for v in design.variables]
-        if len(kinds) != 1 or (kinds[0] == "discrete") != (self.probability is not None):
+        kinds = {v.kind for v in design.variables}
+        if kinds != {"continuous" if self.probability is None else "discrete"} or (
+            self.probability is None and len(design.variables) > 1
+        ):
             names = ", ".join(f"{v.name} ({v.kind})" for v in design.variables)
             raise OptionError(
-                f"assignment={self!r} describes one {'discrete' if self.probability is not None else 'continuous'} "
-                f"treatment, but the structural variables are {names}. Leave assignment= out to estimate their law."
+                f"assignment={self!r} describes {'discrete treatments' if self.probability is not None else 'one'}"
+                f"{' continuous treatment' if self.probability is None else ''}, but the structural variables are "
+                f"{names}. Leave assignment= out to estimate their law."
             )
         if self.probability is not None:
-            chance = self._chances(design, cells).to(x.device)
+            cells, chance = self._chances(design)
+            chance = chance.to(x.device)
             nothing = torch.zeros(1, 0, dtype=torch.float64, device=x.device)
             return FittedLaw(design, cells, (), chance, (), nothing, torch.ones_like(chance[0, :1]), 0 * chance[0])
+        cells = Cells.of(design)
         name = design.variables[0].name
         mean, sd = (_column(design, value).to(x.device) for value in (self.mean, self.sd))
         if not bool((sd > 0).all()):
@@ -141,9 +153,45 @@ class KnownLaw:
         known = FittedLaw(design, cells, (name,), None, ((mean, sd),), shape, mass, 0 * mean[:1])
         return known.within_support(x, splits)
 
-    def _chances(self, design: Design, cells: Cells) -> Tensor:
-        name, levels = cells.table.columns[0], cells.table.iloc[:, 0].tolist()
-        given = self.probability
+    def _chances(self, design: Design) -> tuple[Cells, Tensor]:
+        """The combinations that can be drawn, and the probability of each in each row (n, C)."""
+        names = [v.name for v in design.variables]
+        given: Any = self.probability
+        if isinstance(given, Mapping) and set(given) == set(names):
+            each = [self._marginal(design, name, given[name]) for name in names]
+            chance = each[0][1]
+            for _, other in each[1:]:
+                chance = (chance[:, :, None] * other[:, None, :]).flatten(1)
+            return Cells.named(design, product(*(levels for levels, _ in each))), chance
+        if len(names) == 1:
+            levels, chance = self._marginal(design, names[0], given)
+            return Cells.named(design, [(level,) for level in levels]), chance
+        if not isinstance(given, Mapping) or not all(isinstance(k, tuple) and len(k) == len(names) for k in given):
+            example = ", ".join(f"{name!r}: 0.5" for name in names)
+            first = ", ".join(repr(v.levels[0]) for v in design.variables)
+            raise OptionError(
+                f"KnownLaw(probability={given!r}) does not describe {', '.join(names)}. Name each where they were "
+                f"drawn independently, probability={{{example}}}, or the combinations of their levels that could be "
+                f"drawn, probability={{({first}): ..., ...}}."
+            )
+        for place, v in enumerate(design.variables):
+            if odd := [key[place] for key in given if key[place] not in v.levels]:
+                raise OptionError(
+                    f"KnownLaw(probability=...) names {odd[0]!r} for {v.name!r}, which has levels {list(v.levels)}."
+                )
+        cells = Cells.named(design, given)
+        if other := int((cells.code < 0).sum()):
+            row = design.frame[names].iloc[int((cells.code < 0).nonzero()[0, 0])].to_dict()
+            raise DataError(
+                f"KnownLaw(probability=...) names {len(given)} combinations, but {other} rows have another, such as "
+                f"{row}. Give its probability, or drop such rows with subset=."
+            )
+        chance = torch.stack([_column(design, self._one(one)) for one in given.values()], 1)
+        return cells, _checked(chance, given, names)
+
+    def _marginal(self, design: Design, name: str, given: Any) -> tuple[list[object], Tensor]:
+        """The levels of one treatment and the probability of each in each row (n, C)."""
+        levels = Cells.of(design, name).table[name].tolist()
         if not isinstance(given, Mapping):
             if len(levels) != 2:
                 raise OptionError(
@@ -155,14 +203,13 @@ class KnownLaw:
         else:
             if set(given) != set(levels):
                 raise OptionError(f"KnownLaw(probability=...) names {list(given)}, but {name!r} has levels {levels}.")
-            chance = torch.stack([_column(design, given[level]) for level in levels], 1)
-        bad = int(((chance <= 0) | (chance >= 1)).any(1).sum()) + int(((chance.sum(1) - 1).abs() > 1e-6).sum())
-        if bad:
-            raise DataError(
-                f"KnownLaw(probability={given!r}) has {bad} rows outside (0, 1) or not summing to 1 over the levels "
-                f"{levels} of {name!r}. An effect is not identified where a level cannot occur: drop those rows."
-            )
-        return chance
+            chance = torch.stack([_column(design, self._one(given[level])) for level in levels], 1)
+        return levels, _checked(chance, given, [name])
+
+    def _one(self, value: object) -> Chance:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return value
+        raise OptionError(f"KnownLaw(probability={self.probability!r}): {value!r} is no number and no column.")
 
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
@@ -170,6 +217,26 @@ class KnownLaw:
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
         return integrated(structure, theta, nodes, 1e-6, _censoring(structure, u, x, weight, splits, options))
+
+
+def _leaves(given: object) -> Iterator[object]:
+    """The numbers and columns in a probability."""
+    if isinstance(given, Mapping):
+        for value in given.values():
+            yield from _leaves(value)
+    else:
+        yield given
+
+
+def _checked(chance: Tensor, given: object, names: list[str]) -> Tensor:
+    """The probabilities of levels or combinations in each row (n, C), which sum to 1."""
+    bad = int(((chance <= 0) | (chance >= 1)).any(1).sum()) + int(((chance.sum(1) - 1).abs() > 1e-6).sum())
+    if bad:
+        raise DataError(
+            f"KnownLaw(probability={given!r}) has {bad} rows outside (0, 1) or not summing to 1 over what it names of "
+            f"{', '.join(map(repr, names))}. An effect is not identified where a level cannot occur: drop those rows."
+        )
+    return chance
 
 
 def _column(design: Design, value: float | str | None) -> Tensor:
@@ -241,8 +308,7 @@ def integrated(
 ) -> Lambda:
     """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
     value, family = theta.new_empty(*theta.shape, theta.shape[-1]), structure.family
-    for rows, some in nodes.parts():
-        u = some.units(some.frame())
+    for rows, some, (u,) in nodes.units():
         at = theta[:, rows, None, :].expand(*u.y.shape, -1)
         each = family.information(u, at) if unseen is None else family.observed(u, at, unseen.seen(u.d, rows))
         value[:, rows] = (each * some.weight[..., None, None]).sum(2)

@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .design import Design
+from .design import Design, edited
 from .errors import DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
-from .law import Nodes
+from .nodes import Nodes, is_scalar
 from .sampling import Sampling
 from .structure import Structure
-from .targets import Scenario, Target
-from .units import Units
+from .targets import Target
+from .units import BLOCK, Units, blocks
 
 
 def check_sample(sample: str) -> None:
@@ -87,7 +87,7 @@ class Scores:
         """
         check_sample(sample)
         frame = self.design.frame
-        at = self._evaluate(target, frame, self.u, self.theta)
+        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
         w = self._weights(target, frame) * self._overlap(target, frame)  # (1 or R, n)
         row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
         share = w * row_weight
@@ -109,24 +109,42 @@ class Scores:
         parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
         return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
 
-    def _evaluate(self, target: Target, frame: pd.DataFrame, u: Units, theta: Tensor) -> Evaluated:
-        scenarios = [self._units(_edited(frame, edit), u) for edit in target.scenarios(self.design)]
-        numbers = target.numbers(self.design, frame)
-        if numbers is not None:
-            d = torch.tensor(numbers, dtype=u.d.dtype, device=u.d.device)
-            scenarios.append(u._replace(d=d.reshape(*u.d.shape[:-1], -1)))
-        theta = theta.detach().requires_grad_(True)
-        with torch.enable_grad():
-            h = target.h(self.structure, theta, u, *scenarios)
-            rows = [
-                torch.autograd.grad(h[..., j].sum(), theta, retain_graph=True, materialize_grads=True)[0]
-                for j in range(h.shape[-1])
-            ]
-        return Evaluated(h.detach(), torch.stack(rows, -2))
+    def _scenarios(self, target: Target) -> list[Units]:
+        edits, like = target.scenarios(self.design), self.u
+        names = {v.name for v in self.design.variables}
+        if edits and all(
+            set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits
+        ):  # the same in all rows
+            values = pd.DataFrame({name: [edit[name] for edit in edits] for name in names})
+            found = [like._replace(d=one.expand(like.d.shape)) for one in self._d(values)]
+        else:
+            found = [like._replace(d=self._d(edited(self.design.frame, edit))) for edit in edits]
+        return [*found, *self._numbers(target, self.design.frame, like)]
 
-    def _units(self, frame: pd.DataFrame, like: Units) -> Units:
-        d = self.design.structural(frame).to(like.d)
-        return Units(like.y, d.reshape(like.d.shape), like.mask)
+    def _numbers(self, target: Target, frame: pd.DataFrame, like: Units) -> list[Units]:
+        """The target's own numbers as one more units, where it has some."""
+        numbers = target.numbers(self.design, frame)
+        if numbers is None:
+            return []
+        return [like._replace(d=torch.tensor(numbers).to(like.d).reshape(*like.d.shape[:-1], -1))]
+
+    def _d(self, frame: pd.DataFrame) -> Tensor:
+        return self.design.structural(frame).to(self.u.d)
+
+    def _evaluate(
+        self, target: Target, u: Units, scenarios: Sequence[Units], theta: Tensor, axis: int
+    ) -> Evaluated:  # fmt: skip
+        """Block by block of theta's last axis but one, `axis` of the units: many scenarios need small blocks."""
+        parts = []
+        for rows in blocks(theta.shape[-2], max(16 * BLOCK // max(len(scenarios), 1), 1)):
+            own = theta[..., rows, :].detach().requires_grad_(True)
+            with torch.enable_grad():
+                h = target.h(self.structure, own, _part(u, axis, rows), *(_part(s, axis, rows) for s in scenarios))
+                gradient = _forward(h, own) if h.shape[-1] > own.shape[-1] else _backward(h, own)
+            parts.append(Evaluated(h.detach(), gradient))
+        return parts[0] if len(parts) == 1 else Evaluated(
+            torch.cat([part.h for part in parts], -2), torch.cat([part.gradient for part in parts], -3)
+        )  # fmt: skip
 
     def _weights(self, target: Target, frame: pd.DataFrame) -> Tensor:
         weight = target.weight(self.design, frame)
@@ -165,23 +183,28 @@ class Scores:
 
     def _given_x(self, target: Target) -> Tensor:
         """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
-        nodes = self._law(target)
-        frame = nodes.frame()
-        u = nodes.units(frame)
-        theta = self.theta[:, :, None, :].expand(*u.y.shape, -1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
-            at = self._evaluate(target, frame, u, theta)
-        weight = nodes.weight * self._weights(target, frame).reshape(nodes.weight.shape)
-        r = self._residual(target, frame)
+        found, nodes = [], self._law(target)
+        weighted = target.weight(self.design, self.design.frame) is not None
+        numbered = target.numbers(self.design, self.design.frame) is not None
+        r, expected = target.residual(self.design, self.design.frame), None
         if r is not None:
-            weight = weight * (r.reshape(weight.shape) - self._expected(target)) ** 2
-        return (at.gradient * weight[..., None, None]).sum(2)
-
-
-def _edited(frame: pd.DataFrame, edit: Scenario) -> pd.DataFrame:
-    """The frame after an edit, each variable of which is set by what the frame was before."""
-    return frame.assign(**{name: value(frame) if callable(value) else value for name, value in edit.items()})
+            expected = self._expected(target)
+        for rows, some, (u, *scenarios) in nodes.units(target.scenarios(self.design)):
+            weight, frame = some.weight, some.frame() if weighted or numbered or r is not None else None
+            if frame is not None and weighted:
+                weight = weight * self._weights(target, frame).reshape(weight.shape)
+            if frame is not None and expected is not None:
+                residual = self._residual(target, frame)
+                assert residual is not None
+                weight = weight * (residual.reshape(weight.shape) - expected[:, rows]) ** 2
+            if frame is not None:
+                scenarios += self._numbers(target, frame, u)
+            theta = self.theta[:, rows, None, :].expand(*u.y.shape, -1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
+                at = self._evaluate(target, u, scenarios, theta, 2)
+            found.append((at.gradient * weight[..., None, None]).sum(2))
+        return torch.cat(found, 1)
 
 
 def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:
@@ -189,3 +212,28 @@ def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:
     with torch.enable_grad():
         turn = torch.autograd.functional.jacobian(target.combine, mu)  # (r, q)
     return psi @ turn.mT + target.combine(mu)
+
+
+def _part(u: Units, axis: int, rows: slice) -> Units:
+    """The units at some places of an axis."""
+    return Units(*(part.narrow(axis, rows.start, rows.stop - rows.start) for part in u))
+
+
+def _backward(h: Tensor, theta: Tensor) -> Tensor:
+    """The gradient of each row's h (..., q) in its theta (..., P), one pass for each value; (..., q, P)."""
+    rows = [
+        torch.autograd.grad(h[..., j].sum(), theta, retain_graph=True, materialize_grads=True)[0]
+        for j in range(h.shape[-1])
+    ]
+    return torch.stack(rows, -2)
+
+
+def _forward(h: Tensor, theta: Tensor) -> Tensor:
+    """The same, one pass for each parameter: the gradient of v'h is linear in v, with the wanted matrix as slope."""
+    v = torch.zeros_like(h, requires_grad=True)
+    (along,) = torch.autograd.grad(h, theta, v, create_graph=True, materialize_grads=True)
+    columns = [
+        torch.autograd.grad(along[..., p].sum(), v, retain_graph=True, materialize_grads=True)[0]
+        for p in range(theta.shape[-1])
+    ]
+    return torch.stack(columns, -1)

@@ -173,7 +173,7 @@ class Model:
 
     def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:
         """Constant theta (G, P) with the outcome's standardisation undone, and not yet the regressors'."""
-        if self.structure.intercept is None or not self.structure.movable:
+        if self.structure.intercept is None:
             return theta
         family = self.structure.family
         return family.unstandardise(theta.clone(), standard.shift, standard.scale, self.structure.intercept)

@@ -23,8 +23,9 @@ from .families import Family
 from .goodness import Goodness
 from .influence import Scores
 from .kept import Answer, Kept
-from .law import Cells, FittedLaw, Nodes, Overlap
+from .law import Cells, FittedLaw, Overlap
 from .networks import MLP, Network, Partitioned, StackedMLP, StackedModule
+from .nodes import Nodes
 from .sampling import Moments, Sampling
 from .splits import Splits
 from .structure import Structure

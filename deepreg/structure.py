@@ -58,7 +58,7 @@ class Structure:
     @property
     def levels(self) -> tuple[int, ...]:
         """The columns of theta that controls may move: the intercepts and the ancillary parameters."""
-        k, blocks = len(self.terms), len(self.family.prefixes)
+        k, blocks = len(self.terms), max(len(self.family.prefixes), 1)
         return tuple(j for j in range(len(self.names)) if j >= blocks * k or j % k == self.intercept)
 
     @property
@@ -89,12 +89,15 @@ class Structure:
     def standard(self, u: Units) -> "Standard":
         """The units in coordinates in which neither origin nor unit of the outcome and the regressors matters.
 
-        Computed by subtraction, so that a variable far from 0 keeps its digits; unchanged where the origin is not free.
+        Computed by subtraction, so that a variable far from 0 keeps its digits. Regressors whose origin is not free
+        stay as they are; without an intercept, so does the outcome.
         """
         turn = torch.eye(len(self.names), dtype=u.d.dtype, device=u.d.device)
-        if self.intercept is None or not self.movable:
+        if self.intercept is None:
             return Standard(u, turn, 0.0, 1.0)
         y, shift, unit = self.family.standardise(u)
+        if not self.movable:
+            return Standard(u._replace(y=y), turn, shift, unit)
         mean, scale = u.d.mean(0), u.d.std(0, correction=0)
         mean[self.intercept], scale[self.intercept] = 0.0, 1.0
         scale = torch.where(scale > 0, scale, 1.0)

@@ -12,7 +12,7 @@ from deepreg.curvature import integrated
 from deepreg.design import Design, build
 from deepreg.families import get
 from deepreg.influence import Scores
-from deepreg.law import Nodes
+from deepreg.nodes import Nodes
 from deepreg.structure import Structure, score_of
 from deepreg.targets import Target
 

@@ -15,7 +15,7 @@ from deepreg.design import build
 from deepreg.errors import DataError, NotAvailable, OptionError
 from deepreg.families import get
 from deepreg.influence import Scores
-from deepreg.law import Nodes
+from deepreg.nodes import Nodes
 from deepreg.structure import Structure
 
 QUICK = {"folds": 2, "members": 1, "rng": 0, "progress": False}

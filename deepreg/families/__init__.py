@@ -9,6 +9,7 @@ from ..errors import OptionError
 from .base import Family
 from .binary import CLogLog, Logit, Probit
 from .categorical import Multinomial
+from .combinatorial import Combinatorial
 from .continuous import Gaussian, Linear
 from .count import Poisson
 from .duration import Exponential, Gumbel, Weibull
@@ -23,6 +24,7 @@ from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBi
 _FAMILIES: tuple[type[Family], ...] = (
     Beta,
     CLogLog,
+    Combinatorial,
     Exponential,
     FractionalLogit,
     FractionalProbit,
@@ -53,6 +55,7 @@ _REGISTRY: dict[str, type[Family]] = {f.name: f for f in _FAMILIES}
 __all__ = [
     "Beta",
     "CLogLog",
+    "Combinatorial",
     "Exponential",
     "Family",
     "FractionalLogit",

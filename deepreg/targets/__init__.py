@@ -7,6 +7,7 @@ from ..errors import OptionError
 from .at import At
 from .average import ATE, ATO, ATT, ATU, Coefficient, Mean
 from .base import Scenario, Target
+from .combinations import Combinations
 from .custom import Custom
 from .demand import ConsumerSurplus, Elasticity, Profit, Revenue
 from .distribution import ConditionalVariance, QuantileEffect, TailProbability
@@ -21,14 +22,15 @@ _REGISTRY: dict[str, type[Target]] = {
     for t in (
         Coefficient, Mean, ATE, ATT, ATU, ATO, AME, Contrast, Elasticity, WTP, Revenue, Profit, OptimalPrice,
         ConsumerSurplus, PolicyValue, PolicyDifference, TailProbability, QuantileEffect, ConditionalVariance, Spread,
-        ShareAbove, Custom,
+        ShareAbove, Custom, Combinations,
     )
 }  # fmt: skip
 
 __all__ = [
-    "AME", "ATE", "ATO", "ATT", "ATU", "WTP", "At", "Coefficient", "ConditionalVariance", "ConsumerSurplus", "Contrast",
-    "Custom", "Elasticity", "Mean", "OptimalPrice", "PolicyDifference", "PolicyValue", "Profit", "QuantileEffect",
-    "Revenue", "Scenario", "ShareAbove", "Spread", "TailProbability", "Target", "classes", "names", "resolve",
+    "AME", "ATE", "ATO", "ATT", "ATU", "WTP", "At", "Coefficient", "Combinations", "ConditionalVariance",
+    "ConsumerSurplus", "Contrast", "Custom", "Elasticity", "Mean", "OptimalPrice", "PolicyDifference",
+    "PolicyValue", "Profit", "QuantileEffect", "Revenue", "Scenario", "ShareAbove", "Spread", "TailProbability",
+    "Target", "classes", "names", "resolve",
 ]  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def some_variable(label: str, design: Design) -> tuple[Variable, ...]:
     return design.variables
 
 
-def _base(v: Variable, terms: tuple[str, ...]) -> object:
+def base_level(v: Variable, terms: tuple[str, ...]) -> object:
     """The level that the regression measures the others against: the one without a column; else the first."""
     word = rf"(?<!\w){re.escape(v.name)}(?!\w)[^:]*"
     bare = [
@@ -193,7 +193,7 @@ class ATE(Target):
                 f"{self.symbol}({self.name!r}) needs two values, but {self.name!r} is continuous. "
                 f"Name them: {self.symbol}({self.name!r}, hi=..., lo=...), or use AME({self.name!r})."
             )
-        base = _base(v, design.terms)
+        base = base_level(v, design.terms)
         return [(level, base) for level in v.levels if level != base]
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
