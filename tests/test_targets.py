@@ -55,6 +55,7 @@ CASES: dict[str, list[tuple[str, Target]]] = {
         ("price", targets.Profit("t", cost="cost")),
         ("price", targets.Profit("t", cost=1.0, at=3.0)),
         ("price", targets.Profit("t", cost="cost", at=ROWS)),
+        ("price", targets.Profit("t", cost=ROWS)),
     ],
     "optimal_price": [
         ("price", targets.OptimalPrice("t", cost="cost", lo=0.1, hi=12.0)),

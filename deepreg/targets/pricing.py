@@ -116,9 +116,8 @@ class OptimalPrice(Target):
         start, inside = self._search(lambda price: profit(price, known), known[..., 0])
         self._check_inside(inside)
         slope, bend = _slopes(lambda at: profit(at, theta), start)
-        optimum = start - torch.where(
-            inside, slope / torch.where(inside, bend, -1.0), 0.0
-        )  # of no length, but with a gradient
+        step = torch.where(inside, slope / torch.where(inside, bend, -1.0), 0.0)  # of no length, but with a gradient
+        optimum = start - step
         return torch.stack([optimum, profit(optimum, theta)], -1)
 
     def _search(self, profit: Profits, like: Tensor) -> tuple[Tensor, Tensor]:
