@@ -138,7 +138,7 @@ def test_the_gradient_at_the_observed_treatment_would_leave_a_first_order_error(
     right = mean_psi(design, structure, moved, nodes, target)[0] - truth
 
     def observed_only(self, target):
-        at = self._evaluate(target, self.design.frame, self.u, self.theta)
+        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
         weight = self._weights(target, self.design.frame)
         return at.gradient * weight[:, None, None]
 

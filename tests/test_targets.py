@@ -87,6 +87,7 @@ CASES: dict[str, list[tuple[str, Target]]] = {
         ("binary", targets.Spread(targets.ATE("t"))),
         ("price", targets.Spread(targets.AME("t"))),
     ],
+    "combinations": [("binary", targets.Combinations())],
     "share_above": [
         ("binary", targets.ShareAbove("t", cut=0.8, bandwidth=0.1)),
         ("price", targets.ShareAbove(targets.AME("t"), cut=-0.7, bandwidth=0.2)),
@@ -134,13 +135,13 @@ def test_gradients_by_finite_differences(family, kind, target):
     population = exact(family, kind, X)
     target, theta = target.bind(population.design), population.theta
     found = scores(population, theta)
-    frame = population.design.frame
-    at = found._evaluate(target, frame, found.u, theta)
+    frame, scenarios = population.design.frame, found._scenarios(target)
+    at = found._evaluate(target, found.u, scenarios, theta, 0)
     assert at.h.shape == (1, len(frame), at.gradient.shape[2]) and bool(at.h.isfinite().all())
     if target.averaged:
         assert len(target.names(population.structure, population.design)) == at.h.shape[-1]
     for j, step in enumerate(1e-5 * torch.eye(theta.shape[-1], dtype=torch.float64)):
-        up, down = (found._evaluate(target, frame, found.u, theta + by * step).h for by in (1, -1))
+        up, down = (found._evaluate(target, found.u, scenarios, theta + by * step, 0).h for by in (1, -1))
         np.testing.assert_allclose(at.gradient[..., j], (up - down) / 2e-5, rtol=1e-4, atol=1e-6)
     mean = at.h.mean((0, 1))
     turn = torch.autograd.functional.jacobian(target.combine, mean)
@@ -229,8 +230,8 @@ def test_the_optimal_price_is_that_of_a_search_and_its_gradient_that_of_finite_d
     population = exact(family, "price", X)
     theta, cost = population.theta[0].numpy(), population.design.frame.cost.to_numpy()
     target = targets.OptimalPrice("t", cost="cost", lo=0.1, hi=14.0).bind(population.design)
-    found = scores(population, population.theta)._evaluate(target, population.design.frame, population.design.units,
-                                                           population.theta)  # fmt: skip
+    of = scores(population, population.theta)
+    found = of._evaluate(target, of.u, of._scenarios(target), population.theta, 0)
     demand = {"logit": lambda z: 1 / (1 + np.exp(-z)), "poisson": np.exp}[family]
 
     def best(at, cost):
