@@ -151,9 +151,11 @@ def portable(result: F, data: bool, more: tuple[Asked, ...]) -> F:
 def _answers(result: Fit, sampling: Sampling, more: Iterable[Asked]) -> tuple[Answer, ...]:
     """What a result is asked for by name, and the further targets, for both samples where they can be had."""
     asked: dict[tuple[Target, ...], bool] = {}  # whether it has to be had
-    for name in targets.names():
+    for target in targets.classes():
+        if not target.kept:
+            continue
         try:
-            asked[targets.resolve(name, result.design)] = False
+            asked[targets.resolve(target, result.design)] = False
         except DeepregError:  # no such effect in this model
             continue
     for together in result.usual():

@@ -24,6 +24,7 @@ class Target:
     """
 
     label: ClassVar[str]
+    kept: ClassVar[bool] = True  # whether a saved result answers it without having been asked to
     example: ClassVar[str] = ""  # what to type, where the bare name does not say enough
 
     @property

@@ -45,6 +45,7 @@ class Combinations(Target):
     treatments: tuple[str, ...] | None = None
     at: object = None
     label: ClassVar[str] = "combinations"
+    kept: ClassVar[bool] = False  # there can be a thousand
 
     def __post_init__(self) -> None:
         given: Any = self.treatments
