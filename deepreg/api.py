@@ -13,7 +13,8 @@ from .call import Call, arguments
 from .curvature import KnownLaw
 from .design import build
 from .errors import DataError, OptionError
-from .families import Family
+from .families import Family, Linear, LinearSystem
+from .formula import instrumented, outcomes
 from .model import Model
 from .results import Results
 from .structure import Structure
@@ -39,7 +40,8 @@ def structural(
     The first part is the regression an economist knows; every coefficient of it is a function theta(x) of the features
     behind the bar. Controls may move the intercept, ancillary parameters and the law of the treatment, never a slope.
     Without a bar theta is constant, and the fit is that of OLS, logit or Poisson regression with robust errors.
-    The `|` is that of "regressors | what they vary with", not of fixed effects.
+    The `|` is that of "regressors | what they vary with", not of fixed effects. With `[t ~ z]` among the structural
+    terms, z is an instrument for t; `y1 + y2 ~ t | x` has several outcomes.
 
     Parameters
     ----------
@@ -113,8 +115,9 @@ def structural(
         caller = frame.f_back if frame is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
     _check_context(context)
+    text, chosen, instrument = _system(formula, chosen)
     design = build(
-        formula,
+        text,
         data,
         weights=weights,
         cluster=cluster,
@@ -134,7 +137,12 @@ def structural(
             f"assignment={assignment!r} says how the treatment was assigned given features, but {formula!r} has none: "
             "theta is constant and its errors need no law of the treatment. Leave assignment= out, or add features."
         )
-    structure = Structure(chosen, design.terms)
+    if instrument is not None and instrument not in design.terms:
+        raise DataError(
+            f"The instrument {instrument!r} of {formula!r} is none of the columns {', '.join(design.terms)}; an "
+            "instrument is one number. Code it as 0 and 1, or as a number."
+        )
+    structure = Structure(chosen, design.terms, instrument)
     if len(design.frame) <= len(structure.names):
         raise DataError(
             f"{len(design.frame)} rows are used for the {len(structure.names)} coefficients "
@@ -142,7 +150,18 @@ def structural(
         )
     if named and design.recipe.context:
         given += (("context", "context"),)
-    return Model(design, structure, kind, assignment, Call(given))
+    return Model(design, structure, kind, assignment, Call(given, formula=formula))
+
+
+def _system(formula: str, chosen: Family) -> tuple[str, Family, str | None]:
+    """Formula and family as equations with the same regressors, where there are several, and the instrument."""
+    found = instrumented(formula)
+    if found is None and outcomes(formula) < 2:
+        return formula, chosen, None
+    if not isinstance(chosen, Linear | LinearSystem):
+        what = "several outcomes" if found is None else "an instrument"
+        raise OptionError(f"family={chosen.name!r}: {formula!r} has {what}, which family='linear' takes.")
+    return (formula if found is None else found.formula), LinearSystem(), None if found is None else found.instrument
 
 
 def load(

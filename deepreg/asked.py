@@ -4,7 +4,7 @@ import re
 
 from .design import Design
 from .structure import Structure
-from .targets import AME, ATE, At, Target
+from .targets import AME, ATE, LATE, At, Target
 from .targets.average import some_variable
 
 
@@ -27,8 +27,13 @@ def possible(design: Design, structure: Structure, integrable: bool) -> dict[str
     return {name: t for name, t in effects(design).items() if integrable or not t.observed(design)}
 
 
-def shown(design: Design, structure: Structure, integrable: bool) -> tuple[ATE | AME, ...]:
-    """The effects of a summary: ATE, and AME where the coefficient does not already say it and it can be had."""
+def shown(design: Design, structure: Structure, integrable: bool) -> tuple[Target, ...]:
+    """The effects of a summary: ATE, and AME where the coefficient does not already say it and it can be had.
+
+    With an instrument, the local average effect.
+    """
+    if structure.instrument is not None:
+        return (LATE(),)
     found = possible(design, structure, integrable).values()
     return tuple(t for t in found if isinstance(t, ATE) or not is_coefficient(str(t.name), structure))
 

@@ -11,14 +11,15 @@ class Call(NamedTuple):
     model: tuple[tuple[str, str], ...] = ()
     fit: tuple[tuple[str, str], ...] = ()
     after: tuple[str, ...] = ()
+    formula: str = ""
 
     def then(self, method: str, *given: str) -> "Call":
         """The call followed by a method of the result, its arguments as code."""
         return self._replace(after=(*self.after, f"{method}({', '.join(given)})"))
 
-    def code(self, formula: str) -> str:
+    def code(self) -> str:
         """The call as lines of Python; the data are called `data`."""
-        first = [spelled(formula), "data", *(f"{name}={text}" for name, text in self.model)]
+        first = [spelled(self.formula), "data", *(f"{name}={text}" for name, text in self.model)]
         last = "".join(f".{text}" for text in (f"fit({_joined(self.fit)})", *self.after))
         lines = "".join(f"    {text},\n" for text in first)
         return f"model = deepreg.structural(\n{lines})\nresult = model{last}"

@@ -61,8 +61,9 @@ class Design:
 
     @property
     def levels(self) -> tuple[Any, ...]:
-        """The levels of an outcome that is text or a category, in order; () of any other."""
-        return self.recipe.levels
+        """The levels of an outcome that is text or a category, in order; the names of several outcomes; else ()."""
+        names = self.recipe.outcome.names
+        return self.recipe.levels or (names if len(names) > 1 else ())
 
     @property
     def inputs(self) -> Tensor:
@@ -165,7 +166,8 @@ def build(
     `subset` is a pandas query; missing="drop" leaves rows with missing or infinite values out and counts them by cause,
     "raise" refuses them. `assignment` names columns that describe how the treatment was assigned, kept in the frame.
     `outcome` says what it may be: "number"; "levels", text and categories too, of which y holds the positions among
-    the levels; or "durations", also Surv(time, event), of which y is (n, 2). `context` holds names the formula may use
+    the levels; "durations", also Surv(time, event), of which y is (n, 2); or "several", y1 + y2, of which y is (n, m).
+    `context` holds names the formula may use
     besides columns (functions, constants).
 
     Raises FormulaError or DataError, saying what to type instead.
@@ -179,7 +181,8 @@ def build(
     context = dict(context or {})
     groups = _groups(cluster)
     table = door.table(data)
-    parsed = read(formula, door.names(table), context, TRANSFORMS, [*groups, *([] if weights is None else [weights])])
+    reserved = [*groups, *([] if weights is None else [weights])]
+    parsed = read(formula, door.names(table), context, TRANSFORMS, reserved, outcome == "several")
     borrowed = {name: context[name] for name in sorted(parsed.borrowed)}
     refusals.refuse_arrays(borrowed, len(door.index(table)), formula)
     door.require(table, assignment, "assignment=")
@@ -261,7 +264,7 @@ def _learn(
         spec, matrix = learn(name, terms, formed, borrowed)
         part = Part(spec, names := tuple(spec.column_names), names, tuple(range(matrix.shape[1])))
         if name == "outcome":
-            refusals.check_width(str(terms[0]), matrix, bool(levels(part)), outcome)
+            refusals.check_width([str(term) for term in terms], matrix, bool(levels(part)), outcome)
         if name in ("features", "controls") and matrix.shape[1]:
             part, found = part.scale(matrix)
             if not part.names:

@@ -30,6 +30,13 @@ def _stacked(structure: Structure, fitted: Theta) -> list[tuple[str, str]]:
     ]
 
 
+def instrumented(structure: Structure) -> list[tuple[str, str]]:
+    """The line of the header that names the instrument, where there is one."""
+    if structure.instrument is None:
+        return []
+    return [("Instrument:", f"{structure.instrument} for {structure.family.labels[1]}")]
+
+
 def describe(
     design: Design, structure: Structure, network: Architecture, curvature: str, rng: str, fitted: Theta,
     splits: Splits, loss: Mapping[str, float], lam: Lambda, met: tuple[float, float], overlap: Overlap | None,
@@ -47,6 +54,7 @@ def describe(
         ("rng:", rng),
         ("Rows are:", "averages of theta(x)"),
     ]
+    header[:0] = instrumented(structure)
     if design.controls:
         header.insert(1, ("Controls:", _factors(design.controls)))
     steps: list[tuple[str, str]] = []

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from formulaic import SimpleFormula
 from formulaic.errors import FormulaicError
@@ -52,10 +52,12 @@ def read(
     context: Mapping[str, Any],
     transforms: Mapping[str, Any],
     reserved: Iterable[str] = (),
+    several: bool = False,
 ) -> Parsed:
     """Read a formula against the column names of the data.
 
-    `reserved` are columns that `.` leaves out (weights, clusters). Raises FormulaError when the text is not of the form
+    `reserved` are columns that `.` leaves out (weights, clusters); with `several`, there may be more than one outcome,
+    `y1 + y2`. Raises FormulaError when the text is not of the form
     `outcome ~ structural terms | features | controls`, DataError when it uses a name that is neither a column, nor a
     transform, nor defined where the formula was written.
     """
@@ -88,7 +90,7 @@ def read(
         categorical=frozenset(names.categorical),
         borrowed=frozenset(names.borrowed),
     )
-    _check_parts(read_, texts)
+    _check_parts(read_, texts, several)
     return read_
 
 
@@ -120,10 +122,38 @@ def split(formula: str) -> dict[str, str]:
             raise FormulaError(f"The {where} empty in {formula!r}. Type {hint}.")
         if "~" in piece and re.search(r"(?:^|[\s+(*:])\[[^\]]*~", piece):
             raise FormulaError(
-                f"The part {piece.strip()!r} of {formula!r} holds an instrument '[t ~ z]', which this reader of "
-                f"formulas does not take. Write the regressor itself: {GRAMMAR!r}."
+                f"The part {piece.strip()!r} of {formula!r} holds an instrument '[t ~ z]' where none is taken. It is a "
+                "term of its own, of one treatment and one instrument: 'y ~ [t ~ z] | x'."
             )
     return {"outcome": left.strip(), **{name: piece.strip() for name, piece in zip(PARTS[1:], pieces, strict=False)}}
+
+
+class Instrumented(NamedTuple):
+    """A formula with an instrument, as the two equations it stands for."""
+
+    formula: str  # outcome + treatment ~ instrument + other regressors | ...
+    treatment: str
+    instrument: str
+
+
+def instrumented(formula: str) -> Instrumented | None:
+    """Read `y ~ [t ~ z] + s | x` as `y + t ~ z + s | x`; None for a formula without an instrument."""
+    if not isinstance(formula, str) or len(outer := _cut(formula, "~")) != 2:
+        return None
+    front, *behind = _cut(outer[1], "|")
+    terms = [term.strip() for term in _cut(front, "+")]
+    found = [match for term in terms if (match := re.fullmatch(r"\[([^\[\]~+]+)~([^\[\]~+]+)\]", term))]
+    if len(found) != 1:
+        return None  # more than one is refused where the formula is read
+    treatment, instrument = (one.strip() for one in found[0].groups())
+    others = [term for term in terms if not term.startswith("[")]
+    right = "|".join([" + ".join([instrument, *others]) + " ", *behind]).strip()
+    return Instrumented(f"{outer[0].strip()} + {treatment} ~ {right}", treatment, instrument)
+
+
+def outcomes(formula: str) -> int:
+    """How many outcomes stand left of `~`."""
+    return len(_cut(_cut(formula, "~")[0], "+")) if isinstance(formula, str) else 1
 
 
 def sides(formula: str) -> tuple[str | None, str]:
@@ -289,12 +319,12 @@ class _Names:
                 )
 
 
-def _check_parts(read_: Parsed, texts: Mapping[str, str]) -> None:
+def _check_parts(read_: Parsed, texts: Mapping[str, str], several: bool) -> None:
     formula, columns = read_.text, read_.columns
-    if len(read_.outcome) != 1:
+    if len(read_.outcome) != 1 and not (several and len(read_.outcome)):
         raise FormulaError(
             f"The left side {texts['outcome']!r} of {formula!r} has {len(read_.outcome)} outcomes; one is "
-            "allowed. Fit one formula for each, or write a sum as I(a + b)."
+            "allowed, and several with family='linear'. Fit one formula for each, or write a sum as I(a + b)."
         )
     behind = [part for part in ("features", "controls") if part in texts]
     if behind and not any(term.degree for term in read_.regressors):

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from .design import Design, edited
-from .errors import DeepregWarning, NotAvailable, OptionError
+from .errors import DataError, DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
 from .nodes import Nodes, is_scalar
 from .sampling import Sampling
 from .structure import Structure
-from .targets import Target
+from .targets import Scenario, Target
 from .units import BLOCK, Units, blocks
 
 
@@ -110,16 +110,22 @@ class Scores:
         return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
 
     def _scenarios(self, target: Target) -> list[Units]:
-        edits, like = target.scenarios(self.design), self.u
+        edits, frame = target.scenarios(self.design), self.design.frame
+        found = self._shared(edits)
+        if found is None:
+            found = [self._d(edited(frame, edit)) for edit in edits]
+        return [*(self.u._replace(d=d) for d in found), *self._numbers(target, frame, self.u)]
+
+    def _shared(self, edits: Sequence[Scenario]) -> list[Tensor] | None:
+        """d of edits that set every variable to one value for all rows, read at once; None of others."""
         names = {v.name for v in self.design.variables}
-        if edits and all(
-            set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits
-        ):  # the same in all rows
-            values = pd.DataFrame({name: [edit[name] for edit in edits] for name in names})
-            found = [like._replace(d=one.expand(like.d.shape)) for one in self._d(values)]
-        else:
-            found = [like._replace(d=self._d(edited(self.design.frame, edit))) for edit in edits]
-        return [*found, *self._numbers(target, self.design.frame, like)]
+        if not edits or not all(set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits):
+            return None
+        try:
+            values = self._d(pd.DataFrame({name: [edit[name] for edit in edits] for name in names}))
+        except DataError:  # better said of one edit than of all of them
+            return None
+        return [one.expand(self.u.d.shape) for one in values]
 
     def _numbers(self, target: Target, frame: pd.DataFrame, like: Units) -> list[Units]:
         """The target's own numbers as one more units, where it has some."""

@@ -18,7 +18,7 @@ from . import theta as surface
 from .call import Call, arguments
 from .curvature import Curvature, EstimatedLaw, KnownLaw, Regressed, agreement
 from .design import Design
-from .diagnostics import describe
+from .diagnostics import describe, instrumented
 from .errors import OptionError
 from .goodness import goodness
 from .influence import Scores
@@ -168,7 +168,8 @@ class Model:
         score = score_of(family, u, theta)
         scores = Scores(self.structure, self.design, u, theta, score, inverse, None, constant=True)
         fit = goodness(self.structure, u, theta, weight)
-        facts = Facts(f"constant coefficients, {family.name}", (), (), (), True, fit, call)
+        header = tuple(instrumented(self.structure))
+        facts = Facts(f"constant coefficients, {family.name}", header, (), (), True, fit, call)
         return Results(self.design, self.structure, scores, self._sampling(theta.shape[-1], u.y.device), facts)
 
     def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def page(result: Reported, templates: str | Path | None = None) -> str:
     values = {
         "outcome": result.design.outcome, "formula": result.design.formula, "headline": tuple(headline(result)),
         "summary": result.summary(), "sections": tuple(sections(result)), "versions": names,
-        "call": result.facts.call.code(result.design.formula),
+        "call": result.facts.call.code(),
         "readings": tuple(readings(result.facts, result.averages, result.overlap)),
     }  # fmt: skip
     return render("report.html.j2", values, templates) + "\n"

@@ -13,13 +13,17 @@ from deepreg.recipe import Part
 COLLINEAR = 1e-11  # a column of which less than this share is left after those before it is their combination
 
 
-def check_width(term: str, matrix: np.ndarray, coded: bool, outcome: str) -> None:
-    """DataError unless the outcome is one number or level, or the two columns of Surv() where those are wanted."""
-    durations = term.startswith("Surv(")
-    if matrix.shape[1] == 1 or (coded and outcome == "levels") or (durations and outcome == "durations"):
+def check_width(terms: Sequence[str], matrix: np.ndarray, coded: bool, outcome: str) -> None:
+    """DataError unless the outcome is one number or level; or, where wanted, Surv() or several numbers."""
+    durations = terms[0].startswith("Surv(")
+    fits = {"levels": coded, "durations": durations, "several": matrix.shape[1] == len(terms)}
+    if matrix.shape[1] == 1 or fits.get(outcome, False):
         return
     hint = " Families of durations take Surv(time, event)." if durations else ""
-    raise DataError(f"The outcome {term!r} makes {matrix.shape[1]} columns, not one number per row.{hint}")
+    raise DataError(
+        f"The outcome {' + '.join(terms)!r} makes {matrix.shape[1]} columns, not one number per row"
+        f"{' and outcome' if len(terms) > 1 else ''}.{hint}"
+    )
 
 
 def refuse_arrays(borrowed: Mapping[str, Any], n: int, formula: str) -> None:
@@ -34,9 +38,10 @@ def refuse_arrays(borrowed: Mapping[str, Any], n: int, formula: str) -> None:
 
 def check_outcome(parsed: Parsed, columns: Mapping[str, Column]) -> None:
     """DataError for an outcome that is text or a category."""
-    term = next(iter(parsed.outcome))
-    column = columns.get(str(term))
-    if column is not None and column.kind == "category":
+    for term in parsed.outcome:
+        column = columns.get(str(term))
+        if column is None or column.kind != "category":
+            continue
         levels = column.levels
         raise DataError(
             f"The outcome {str(term)!r} is text or a category (levels {', '.join(map(repr, levels[:5]))}), but "

@@ -356,7 +356,7 @@ class Results:
     # tables ---------------------------------------------------------------------------------------------------------
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
-        return summarise(self.facts, self.design, self.averages, self.effects, alpha)
+        return summarise(self.facts, self.design, self.averages, self.effects, alpha, self.structure.stages)
 
     def report(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, templates: str | os.PathLike[str] | None = None

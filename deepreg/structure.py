@@ -35,15 +35,21 @@ class Standard(NamedTuple):
 
 @dataclass(frozen=True)
 class Structure:
-    """A family and the structural terms its coefficients belong to."""
+    """A family, the structural terms its coefficients belong to, and which of them is an instrument."""
 
     family: Family
     terms: tuple[str, ...]
+    instrument: str | None = None  # the term that moves the second outcome, the treatment, and through it the first
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the P columns of theta."""
         return self.family.names(self.terms)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The coefficients of an instrument: for the outcome (reduced form), and for the treatment (first stage)."""
+        return () if self.instrument is None else tuple(one + self.instrument for one in self.family.prefixes)
 
     @property
     def intercept(self) -> int | None:

@@ -1,6 +1,6 @@
 """The summary of a fit: which facts, estimates and warnings go into its header, tables and notes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,8 @@ from .goodness import Goodness
 from .report.covariance import Covariance
 from .report.summary import Summary
 from .report.table import Table
+
+WEAK = 10  # first-stage F below which an instrument is called weak
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,11 @@ class Facts:
     loss: Mapping[str, float] = field(default_factory=dict)  # out of fold, of the homogeneous fit and of theta(x)
 
 
-def summarise(facts: Facts, design: Design, averages: Estimates, effects: Estimates | None, alpha: float) -> Summary:
-    """Assemble the summary in statsmodels' layout."""
+def summarise(
+    facts: Facts, design: Design, averages: Estimates, effects: Estimates | None, alpha: float,
+    stages: Sequence[str] = (),
+) -> Summary:  # fmt: skip
+    """Assemble the summary in statsmodels' layout; `stages` names the coefficients of an instrument."""
     dropped = sum(design.dropped.values())
     left = {cause: count for cause, count in design.dropped.items() if count}
     causes = ", ".join(f"{cause} {count:,}" if len(left) > 1 else cause for cause, count in left.items())
@@ -51,11 +56,20 @@ def summarise(facts: Facts, design: Design, averages: Estimates, effects: Estima
     moved = None if facts.constant else largest_correction(averages)
     if moved is not None:
         diagnostics.append(("Largest correction:", f"{moved:.2f} std err"))
+    notes = list(facts.notes)
+    if stages:
+        strength = float(averages.select(stages[1:]).zvalues[0] ** 2)
+        diagnostics.append(("First-stage F:", f"{strength:.1f}"))
+        if strength < WEAK:
+            notes.append(
+                f"The instrument is weak: the F statistic of its average effect on the treatment is {strength:.1f}, "
+                f"below {WEAK}, where the normal law describes a ratio badly (Staiger and Stock 1997)."
+            )
     if diagnostics:
         tables.append(Table.from_pairs(diagnostics, title="Diagnostics"))
     return Summary(
         f"{'Regression' if facts.constant else 'Structural Regression'} Results", header, tuple(tables),
-        (*facts.notes, *design.notes),
+        (*notes, *design.notes),
     )  # fmt: skip
 
 

@@ -370,7 +370,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
 def test_a_fit_survives_its_file(tmp_path) -> None:
     res = deepreg.structural(FORMULA + " | x", data("gen_sigmoid_ii", 300), Combinatorial("gen_sigmoid_ii"),
                              assignment=EVEN).fit(**FAST)  # fmt: skip
-    res.save(tmp_path / "fit.deepreg")
+    res.save(tmp_path / "fit.deepreg", targets="combinations")
     again = deepreg.load(tmp_path / "fit.deepreg")
     assert again.structure.family == Combinatorial("gen_sigmoid_ii")
     np.testing.assert_array_equal(again.estimate("combinations").value, res.estimate("combinations").value)

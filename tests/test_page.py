@@ -83,7 +83,7 @@ def test_every_option_is_in_the_call(data):
         folds=3, members=1, repeats=2, penalty=0.01, learners=["smooth", "network"], rng=4, progress=False,
         network=deepreg.networks.MLP((5,)), trainer=deepreg.trainers.LBFGS(steps=20), device="cpu",
     ).vcov({"CRV1": "g"}, data)  # fmt: skip
-    code = fitted.facts.call.code(fitted.design.formula)
+    code = fitted.facts.call.code()
     names = {"deepreg": deepreg, "data": data}
     exec(code, names)
     again = names["result"]
@@ -91,7 +91,7 @@ def test_every_option_is_in_the_call(data):
     assert again.facts.call == fitted.facts.call and again.sampling.kind == "cluster"
     assert 'missing="raise"' in code or "missing='raise'" in code
     plain = deepreg.structural("y ~ treatment", data).fit()
-    assert plain.facts.call.code("y ~ treatment").endswith("result = model.fit()")
+    assert plain.facts.call.code().endswith("result = model.fit()")
 
 
 def test_it_needs_nothing_and_says_so(text):

@@ -173,7 +173,7 @@ def test_a_density_has_an_r_squared_of_the_mean_and_none_of_likelihoods() -> Non
     fits = [fitted("inside", "beta"), fitted("gamma", "gamma"), fitted("claims", "tweedie"), fitted("b", "probit")]
     assert [np.isnan(fit.prsquared) for fit in fits] == [True, True, True, False]
     table = deepreg.etable(fits).to_frame()
-    assert list(table.loc["R²"].notna()) == [True, True, True, False]
+    assert list(table.loc["R²"].iloc[0].notna()) == [True, True, True, False]
     residual = DATA.inside - BetaModel.from_formula("inside ~ t + x", DATA).fit(disp=0, gtol=1e-9).predict()
     np.testing.assert_allclose(fits[0].rsquared, 1 - (residual**2).mean() / DATA.inside.var(ddof=0), rtol=1e-6)
 

@@ -9,7 +9,8 @@ import torch
 from scipy import optimize
 
 import deepreg
-from deepreg import additive, law, units
+from deepreg import additive, units
+from deepreg import nodes as nodes_of
 from deepreg import splits as cross_fitting
 from deepreg import theta as surface
 from deepreg.coordinates import Standardised
@@ -313,7 +314,7 @@ def test_results_do_not_depend_on_how_rows_are_cut_into_blocks(frame, monkeypatc
     whole, new = fit()
     monkeypatch.setattr(units.blocks, "__defaults__", (64,))
     monkeypatch.setattr(surface, "_ROWS", 41)
-    monkeypatch.setattr(law, "BLOCK", 64)
+    monkeypatch.setattr(nodes_of, "BLOCK", 64)
     cut, new_cut = fit()
     for one, two in ((whole.params, cut.params), (whole.bse, cut.bse), (whole.theta(), cut.theta()), (new, new_cut)):
         np.testing.assert_allclose(one, two, rtol=0, atol=error)
@@ -321,10 +322,10 @@ def test_results_do_not_depend_on_how_rows_are_cut_into_blocks(frame, monkeypatc
 
 def test_nodes_of_some_rows_are_those_of_the_whole(frame, monkeypatch):
     nodes = deepreg.structural("y ~ d | x + z", frame).fit(folds=2, members=1, rng=0, progress=False).scores.nodes
-    monkeypatch.setattr(law, "BLOCK", 64)
+    monkeypatch.setattr(nodes_of, "BLOCK", 64)
     parts = list(nodes.parts())
     assert len(parts) > 5
-    pd.testing.assert_frame_equal(pd.concat([some.frame() for _, some in parts], ignore_index=True), nodes.frame())
+    pd.testing.assert_frame_equal(pd.concat([some.frame() for _, some in parts]), nodes.frame())
     torch.testing.assert_close(torch.cat([some.weight for _, some in parts], 1), nodes.weight)
 
 

@@ -108,7 +108,8 @@ EVERY = [
 
 
 def test_there_is_a_case_for_every_target():
-    assert sorted(CASES) == targets.names()
+    elsewhere = {"late", "iv_effect"}  # they need an instrument, see test_instruments
+    assert sorted({*CASES, *elsewhere}) == targets.names()
     for name, found in CASES.items():
         assert {target.label for _, target in found} == {name}
 

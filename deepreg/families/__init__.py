@@ -19,6 +19,7 @@ from .ordered import OrderedLogit, OrderedProbit
 from .own import FromLoss, from_loss
 from .positive import Gamma, InverseGaussian, LogNormal, Tweedie
 from .share import Beta, FractionalLogit, FractionalProbit
+from .system import LinearSystem
 from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
 _FAMILIES: tuple[type[Family], ...] = (
@@ -35,6 +36,7 @@ _FAMILIES: tuple[type[Family], ...] = (
     HurdlePoisson,
     InverseGaussian,
     Linear,
+    LinearSystem,
     LogNormal,
     Logit,
     Multinomial,
@@ -68,6 +70,7 @@ __all__ = [
     "HurdlePoisson",
     "InverseGaussian",
     "Linear",
+    "LinearSystem",
     "LogNormal",
     "Logit",
     "Multinomial",

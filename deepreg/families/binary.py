@@ -27,11 +27,11 @@ class Logit(Family):
         return torch.sigmoid(index(u, theta))
 
     def variance(self, u: Units, theta: Tensor) -> Tensor:
-        eta = index(u, theta)
-        return torch.sigmoid(eta) * torch.sigmoid(-eta)
+        mean = self.mean(u, theta)
+        return mean * (1 - mean)
 
     def cdf(self, u: Units, theta: Tensor, y: Tensor) -> Tensor:
-        return torch.where(y < 1, torch.sigmoid(-index(u, theta)), 1.0) * (y >= 0)
+        return torch.where(y < 1, 1 - self.mean(u, theta), 1.0) * (y >= 0)
 
     def check(self, u: Units, outcome: str) -> None:
         values = u.y.unique()

@@ -76,7 +76,8 @@ class FromLoss(Family):
 
     def start(self, u: Units) -> Tensor:
         zero = super().start(u)
-        return zero if self.at is None else torch.tensor(self.at).to(zero)
+        known = self.at is not None and len(self.at) == len(zero)  # not so where an intercept is fitted alone
+        return torch.tensor(self.at).to(zero) if known else zero
 
     def bind(self, u: Units, levels: tuple[object, ...]) -> tuple["FromLoss", Units]:
         size = len(self.names(("",) * u.d.shape[-1]))

@@ -28,6 +28,9 @@ class FractionalLogit(Logit):
     name: ClassVar[str] = "fractional_logit"
     binary: ClassVar[bool] = False
 
+    variance = Family.variance  # a quasi-likelihood: the law is not that of a 0/1 outcome
+    cdf = Family.cdf
+
     def check(self, u: Units, outcome: str) -> None:
         check_share(self.name, u, outcome)
 
@@ -49,6 +52,9 @@ class FractionalProbit(Probit):
 
     name: ClassVar[str] = "fractional_probit"
     binary: ClassVar[bool] = False
+
+    variance = Family.variance  # a quasi-likelihood: the law is not that of a 0/1 outcome
+    cdf = Family.cdf
 
     def check(self, u: Units, outcome: str) -> None:
         check_share(self.name, u, outcome)

@@ -11,6 +11,7 @@ from .combinations import Combinations
 from .custom import Custom
 from .demand import ConsumerSurplus, Elasticity, Profit, Revenue
 from .distribution import ConditionalVariance, QuantileEffect, TailProbability
+from .instrument import LATE, IVEffect
 from .marginal import AME
 from .policy import Contrast, PolicyDifference, PolicyValue
 from .pricing import OptimalPrice
@@ -22,13 +23,13 @@ _REGISTRY: dict[str, type[Target]] = {
     for t in (
         Coefficient, Mean, ATE, ATT, ATU, ATO, AME, Contrast, Elasticity, WTP, Revenue, Profit, OptimalPrice,
         ConsumerSurplus, PolicyValue, PolicyDifference, TailProbability, QuantileEffect, ConditionalVariance, Spread,
-        ShareAbove, Custom, Combinations,
+        ShareAbove, Custom, Combinations, LATE, IVEffect,
     )
 }  # fmt: skip
 
 __all__ = [
-    "AME", "ATE", "ATO", "ATT", "ATU", "WTP", "At", "Coefficient", "Combinations", "ConditionalVariance",
-    "ConsumerSurplus", "Contrast", "Custom", "Elasticity", "Mean", "OptimalPrice", "PolicyDifference",
+    "AME", "ATE", "ATO", "ATT", "ATU", "LATE", "WTP", "At", "Coefficient", "Combinations", "ConditionalVariance",
+    "ConsumerSurplus", "Contrast", "Custom", "Elasticity", "IVEffect", "Mean", "OptimalPrice", "PolicyDifference",
     "PolicyValue", "Profit", "QuantileEffect", "Revenue", "Scenario", "ShareAbove", "Spread", "TailProbability",
     "Target", "classes", "names", "resolve",
 ]  # fmt: skip

@@ -8,7 +8,8 @@ from .durations import CASES as DURATIONS
 from .levels import CASES as LEVELS
 from .limited import CASES as LIMITED
 from .positive import CASES as POSITIVE
+from .systems import CASES as SYSTEMS
 
-CASES = {**CLASSIC, **COMBINATORIAL, **COUNTS, **DURATIONS, **LEVELS, **LIMITED, **POSITIVE}
+CASES = {**CLASSIC, **COMBINATORIAL, **COUNTS, **DURATIONS, **LEVELS, **LIMITED, **POSITIVE, **SYSTEMS}
 
 __all__ = ["CASES", "Case", "K", "N", "units"]
