@@ -11,8 +11,8 @@ from .version import version
 
 if TYPE_CHECKING:
     from . import datasets, families, interop, simulate, targets
-    from .api import load, structural
-    from .curvature import EstimatedLaw, KnownLaw, Regressed
+    from .api import choice, load, structural
+    from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
     from .networks import MLP, Replicated
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 _MODULES = ("datasets", "families", "interop", "simulate", "targets")
 _OBJECTS = {
+    "choice": "api",
     "load": "api",
     "structural": "api",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",
+    "Randomised": "curvature",
     "Regressed": "curvature",
     "MLP": "networks",
     "Replicated": "networks",
@@ -50,9 +52,11 @@ __all__ = [
     "KnownLaw",
     "NotAvailable",
     "OptionError",
+    "Randomised",
     "Regressed",
     "Replicated",
     "__version__",
+    "choice",
     "datasets",
     "etable",
     "families",

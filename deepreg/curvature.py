@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from . import law
+from .choicesets import DrawnSets, Law, Points
 from .design import Design
 from .errors import DataError, OptionError
 from .families.nuisance import Precision
-from .law import Cells, FittedLaw, Nodes
+from .law import Cells, FittedLaw
 from .splits import Splits
 from .structure import Structure
 from .theta import Options, Theta, fit
@@ -36,10 +37,10 @@ class Curvature(Protocol):
     label: str
     three_way: bool
 
-    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None: ...
+    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> Law | None: ...
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
-        splits: Splits, nodes: Nodes | None, options: Options,
+        splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda: ...  # fmt: skip
 
 
@@ -74,7 +75,7 @@ class EstimatedLaw:
 
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
-        splits: Splits, nodes: Nodes | None, options: Options,
+        splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
         return integrated(structure, theta, nodes, self.floor)
@@ -165,7 +166,7 @@ class KnownLaw:
 
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
-        splits: Splits, nodes: Nodes | None, options: Options,
+        splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
         return integrated(structure, theta, nodes, 1e-6)
@@ -177,6 +178,55 @@ def _column(design: Design, value: float | str | None) -> Tensor:
         return torch.tensor(design.frame[value].to_numpy(np.float64))
     assert value is not None
     return torch.full((len(design.frame),), float(value), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Randomised:
+    """Lambda(x) for choice sets that were drawn independently of x, as in conjoint and stated-choice experiments.
+
+    Lambda(x) is the mean, over observed choice sets, of the Hessian at theta(x): nothing is regressed, and averages
+    over the observed attributes can be had. `sets` of the units' choice sets are drawn for it, or all where there are
+    fewer; `floor` is the least eigenvalue of Lambda(x) relative to its mean over units. What experimenters did not
+    draw has no place among the structural terms: put what describes the unit behind the bar. Raises OptionError for
+    fewer than 2 sets, and for models whose structural terms hold a column that describes the unit.
+
+    >>> from deepreg import Randomised
+    >>> Randomised().label
+    'choice sets drawn independently of x'
+    """
+
+    sets: int = 200
+    floor: float = 1e-3
+    label = "choice sets drawn independently of x"
+    three_way = False
+
+    def __post_init__(self) -> None:
+        _check_fraction("Randomised", floor=self.floor)
+        if isinstance(self.sets, bool) or not isinstance(self.sets, int) or self.sets < 2:
+            raise OptionError(f"Randomised(sets={self.sets!r}): give a whole number of choice sets, 2 or more.")
+
+    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> Law | None:
+        if design.packing is None:
+            raise OptionError(
+                f"{self!r} is of choice sets, but {design.formula!r} has one row for each outcome. For a treatment "
+                "that was assigned at random give KnownLaw(...)."
+            )
+        varies = design.frame.groupby(design.packing.unit, observed=True, sort=False)
+        for one in design.packing.attributes:
+            if not (varies[one.name].nunique() > 1).any():
+                raise OptionError(
+                    f"{self!r}: {one.name!r} describes the unit, being the same for all its alternatives, and was not "
+                    f"drawn with the choice set. Put it behind the bar of {design.formula!r} alone, or leave "
+                    "Randomised() out."
+                )
+        return DrawnSets.of(design, self.sets, options.generator, x.device)
+
+    def inverse(
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
+        splits: Splits, nodes: Points | None, options: Options,
+    ) -> Lambda:  # fmt: skip
+        assert nodes is not None
+        return integrated(structure, theta, nodes, self.floor)
 
 
 @dataclass(frozen=True)
@@ -199,7 +249,7 @@ class Regressed:
 
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
-        splits: Splits, nodes: Nodes | None, options: Options,
+        splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda:  # fmt: skip
         at = every()
         if structure.family.closed:  # E[Hessian | d, x] is less noisy and never indefinite
@@ -218,7 +268,7 @@ class Regressed:
         white = torch.linalg.solve_triangular(lower[:, None], half.mT, upper=False)
         family = Precision(hessian.shape[-1])
         third = splits.on_spare()
-        empty = Units(white, u.d[:, :0], u.mask)
+        empty = Units(white, u.d.flatten(1)[:, :0], u.mask)
         fitted: Theta = fit(Structure(family, ()), empty, x, weight, third, options, own_outcome=True)
         precision = family.mean(empty, fitted.held_out(x, splits))  # (R, n, P, P)
         unit = lower[splits.held_out]  # (R, n, P, P)
@@ -226,7 +276,7 @@ class Regressed:
         return _floored(1 / eigenvalues, vectors, unit, self.floor)
 
 
-def integrated(structure: Structure, theta: Tensor, nodes: Nodes, floor: float) -> Lambda:
+def integrated(structure: Structure, theta: Tensor, nodes: Points, floor: float) -> Lambda:
     """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
     value = theta.new_empty(*theta.shape, theta.shape[-1])
     for rows, some in nodes.parts():

@@ -1,17 +1,18 @@
 """psi: a target's orthogonal scores (Farrell, Liang and Misra 2021, theorem 2), for functions and for constants."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from .choicesets import Points
 from .design import Design
 from .errors import NotAvailable, OptionError
 from .estimates import Estimates
-from .law import Nodes
 from .sampling import Sampling
 from .structure import Structure
 from .targets import Target
@@ -45,7 +46,7 @@ class Scores:
     theta: Tensor  # (R, n, P)
     score: Tensor  # (R, n, P)
     inverse: Tensor  # (R, n, P, P)
-    nodes: Nodes | None
+    nodes: Points | None
     constant: bool
 
     @property
@@ -66,7 +67,7 @@ class Scores:
         """The values of the targets by their names, with their joint covariance; raises what psi() raises."""
         parts = [self.psi(t, sample) for t in targets]
         psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
-        rows = self.design.index[self.design.rows]
+        rows = self.design.labels
         whole = all(t.weight(self.design, self.design.frame) is None for t in targets)
         groupable = whole and sample == "population" and not self.constant
         return Estimates(
@@ -83,7 +84,7 @@ class Scores:
         """
         check_sample(sample)
         frame = self.design.frame
-        at = self._evaluate(target, frame, self.u, self.theta)
+        at = self._evaluate(target, frame, self.u, self._units, self.theta)
         w = self._weights(target, frame)  # (n,)
         row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
         if self.constant:
@@ -100,8 +101,10 @@ class Scores:
         psi = (spread + correction) / mass
         return psi - (psi * row_weight[:, None]).sum(1, keepdim=True) + mu[:, None, :], plug_in
 
-    def _evaluate(self, target: Target, frame: pd.DataFrame, u: Units, theta: Tensor) -> Evaluated:
-        scenarios = [self._units(frame.assign(**edit), u) for edit in target.scenarios(self.design)]
+    def _evaluate(
+        self, target: Target, frame: pd.DataFrame, u: Units, units: Callable[[pd.DataFrame], Units], theta: Tensor
+    ) -> Evaluated:
+        scenarios = [units(frame.assign(**edit)) for edit in target.scenarios(self.design)]
         theta = theta.detach().requires_grad_(True)
         with torch.enable_grad():
             h = target.h(self.structure, theta, u, *scenarios)
@@ -111,26 +114,34 @@ class Scores:
             ]
         return Evaluated(h.detach(), torch.stack(rows, -2))
 
-    def _units(self, frame: pd.DataFrame, like: Units) -> Units:
-        d = self.design.structural(frame).to(like.d)
-        return Units(like.y, d.reshape(like.d.shape), like.mask)
+    def _units(self, frame: pd.DataFrame) -> Units:
+        return self.u._replace(d=self.design.structural(frame).to(self.u.d))
 
     def _weights(self, target: Target, frame: pd.DataFrame) -> Tensor:
         weight = target.weight(self.design, frame)
         if weight is None:
-            return torch.ones(len(frame), dtype=torch.float64, device=self.theta.device)
-        return torch.as_tensor(weight, dtype=torch.float64, device=self.theta.device)
+            weight = np.ones(len(frame))
+        return torch.as_tensor(self.design.first(frame, weight), dtype=torch.float64, device=self.theta.device)
 
     def _given_x(self, target: Target) -> Tensor:
         """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
         if self.nodes is None:
+            if self.design.packing is not None:
+                raise NotAvailable(
+                    f"{type(target).__name__} averages over the observed attributes, which needs their law given x. "
+                    "Where choice sets were drawn independently of x, give choice(assignment=deepreg.Randomised()); "
+                    "without features nothing is needed."
+                )
             raise NotAvailable(
                 f"{type(target).__name__} averages over the observed treatment, which needs the law of the treatment "
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
             )
-        frame = self.nodes.frame()
-        u = self.nodes.units(frame)
-        theta = self.theta[:, :, None, :].expand(*u.y.shape, -1)
-        at = self._evaluate(target, frame, u, theta)
-        weight = self.nodes.weight * self._weights(target, frame).reshape(self.nodes.weight.shape)
-        return (at.gradient * weight[..., None, None]).sum(2)
+        found = []
+        for rows, some in self.nodes.parts():
+            frame = some.frame()
+            u = some.units(frame)
+            theta = self.theta[:, rows, None, :].expand(*u.y.shape, -1)
+            at = self._evaluate(target, frame, u, some.units, theta)
+            weight = some.weight * some.spread(self._weights(target, frame))
+            found.append((at.gradient * weight[..., None, None]).sum(2))
+        return torch.cat(found, 1)

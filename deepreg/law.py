@@ -55,6 +55,10 @@ class Nodes:
         d = self.regressors(frame)
         return Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
 
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of the rows of frame() at the points; (R n Q,) -> (R, n, Q)."""
+        return values.reshape(self.weight.shape)
+
 
 @dataclass(frozen=True)
 class Cells:

@@ -11,6 +11,7 @@ from . import families, recipe, tables, targets
 from .additive import Additive
 from .basis import Basis, Smooth
 from .call import Call
+from .choicesets import ChoiceSets
 from .columns import Column
 from .coordinates import Coordinates
 from .curvature import Lambda
@@ -24,6 +25,7 @@ from .influence import Scores
 from .kept import Answer, Kept
 from .law import Cells, FittedLaw, Nodes, Overlap
 from .networks import MLP, Network, Partitioned, StackedMLP, StackedModule
+from .packing import Packing
 from .sampling import Moments, Sampling
 from .splits import Splits
 from .structure import Structure
@@ -83,6 +85,7 @@ _RECORDS = (
     Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Call, Sampling, Estimates,
     Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
     MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda,
+    Packing, ChoiceSets,
 )  # fmt: skip
 _HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)
 

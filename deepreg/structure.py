@@ -87,11 +87,12 @@ class Structure:
     def standard(self, u: Units) -> "Standard":
         """The units in coordinates in which neither origin nor unit of the outcome and the regressors matters.
 
-        Computed by subtraction, so that a variable far from 0 keeps its digits; unchanged where the origin is not free.
+        Computed by subtraction, so that a variable far from 0 keeps its digits. Where the origin is not free, the units
+        are as the family takes them around an origin of its own.
         """
         turn = torch.eye(len(self.names), dtype=u.d.dtype, device=u.d.device)
         if self.intercept is None or not self.movable:
-            return Standard(u, turn, 0.0, 1.0)
+            return Standard(self.family.around(u), turn, 0.0, 1.0)
         y, shift, unit = self.family.standardise(u)
         mean, scale = u.d.mean(0), u.d.std(0, correction=0)
         mean[self.intercept], scale[self.intercept] = 0.0, 1.0

@@ -39,6 +39,7 @@ def summarise(facts: Facts, design: Design, averages: Estimates, effects: Estima
         ("No. Observations:", f"{design.n:,}"),
         ("Dropped rows:", f"{dropped:,}" + (f" ({causes})" if causes else "")),
         ("Covariance:", describe(averages).header()),
+        *((("Alternatives:", _alternatives(design)),) if design.packing is not None else ()),
         *((("Weights:", design.recipe.weights),) if design.recipe.weights else ()),
         *facts.header,
     )
@@ -57,6 +58,12 @@ def summarise(facts: Facts, design: Design, averages: Estimates, effects: Estima
         f"{'Regression' if facts.constant else 'Structural Regression'} Results", header, tuple(tables),
         (*facts.notes, *design.notes),
     )  # fmt: skip
+
+
+def _alternatives(design: Design) -> str:
+    inside = design.packing
+    assert inside is not None
+    return ", ".join(inside.names) if inside.alternatives and inside.size <= 6 else f"{inside.size} at most"
 
 
 def largest_correction(averages: Estimates) -> float | None:

@@ -6,12 +6,15 @@ from ..errors import OptionError
 from .base import Family
 from .binary import Logit
 from .categorical import Multinomial
+from .choice import ConditionalLogit
 from .continuous import Gaussian, Linear
 from .count import Poisson
 
-_REGISTRY: dict[str, type[Family]] = {f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial)}
+_REGISTRY: dict[str, type[Family]] = {
+    f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial, ConditionalLogit)
+}
 
-__all__ = ["Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
+__all__ = ["ConditionalLogit", "Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
 
 
 def names() -> list[str]:
@@ -19,7 +22,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.families.names()
-    ['gaussian', 'linear', 'logit', 'multinomial', 'poisson']
+    ['conditional_logit', 'gaussian', 'linear', 'logit', 'multinomial', 'poisson']
     """
     return sorted(_REGISTRY)
 

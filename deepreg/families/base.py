@@ -83,6 +83,10 @@ class Family:
     def check(self, u: Units, outcome: str) -> None:
         """Raise DataError when the outcome cannot come from this family."""
 
+    def around(self, u: Units) -> Units:
+        """The units with d around an origin in each that the loss is free of; as they are where there is none."""
+        return u
+
     def standardise(self, u: Units) -> tuple[Tensor, float, float]:
         """(y - shift) / scale with the shift and the scale, for families closed under them; else y, 0, 1."""
         return u.y, 0.0, 1.0
