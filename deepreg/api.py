@@ -160,7 +160,7 @@ def choice(
     >>> utility = -data.price * np.exp(-0.5 * data.income) + rng.gumbel(size=600)
     >>> data["chosen"] = (utility == utility.groupby(data.trip).transform("max")).astype(int)
     >>> model = deepreg.choice("chosen ~ price + C(mode) | income", data, unit="trip", alternative="mode")
-    >>> res = model.fit(learners="smooth", folds=2, rng=0, progress=False)
+    >>> res = model.fit(learners="smooth", folds=3, rng=0, progress=False)
     >>> list(res.params.index)
     ['C(mode)[T.car]', 'C(mode)[T.train]', 'price']
     """

@@ -30,8 +30,10 @@ class ChoiceSets:
 
     def parts(self) -> "Iterator[tuple[slice, ChoiceSets]]":
         """The points of some units after the other, with the units."""
+        assert self.design.packing is not None
         repeats, n = self.shape
-        for rows in blocks(n, max(BLOCK // (repeats * len(self.share)), 1)):
+        numbers = repeats * len(self.share) * self.design.packing.size * len(self.design.terms)  # of one unit
+        for rows in blocks(n, max(128 * BLOCK // numbers, 1)):
             yield rows, replace(self, shape=(repeats, rows.stop - rows.start))
 
     def frame(self) -> pd.DataFrame:

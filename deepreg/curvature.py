@@ -211,9 +211,9 @@ class Randomised:
                 f"{self!r} is of choice sets, but {design.formula!r} has one row for each outcome. For a treatment "
                 "that was assigned at random give KnownLaw(...)."
             )
-        varies = design.frame.groupby(design.packing.unit, observed=True, sort=False)
+        each = design.frame.groupby(design.packing.unit, observed=True, sort=False)
         for one in design.packing.attributes:
-            if not (varies[one.name].nunique() > 1).any():
+            if not (each[one.name].nunique() > 1).any():
                 raise OptionError(
                     f"{self!r}: {one.name!r} describes the unit, being the same for all its alternatives, and was not "
                     f"drawn with the choice set. Put it behind the bar of {design.formula!r} alone, or leave "

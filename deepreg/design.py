@@ -223,7 +223,7 @@ def build(
     parts, matrices, notes = _learn(parsed, frame, columns, borrowed, outcome, inside)
     d = matrices["regressors"]
     if inside is not None:
-        d = packing.varying(inside, frame, d, parts["regressors"].names, formula)
+        d = inside.within(frame, d)
     refusals.check_regressors(parts["regressors"], d, parsed)
     recipe = Recipe(
         formula=formula,
@@ -305,6 +305,8 @@ def _learn(
         part = Part(spec, names := tuple(spec.column_names), names, tuple(range(matrix.shape[1])))
         if name == "regressors" and inside is not None:
             part = refusals.without_intercept(part, parsed, inside.alternative)
+            for one in packing.cancelling(inside, frame, part.scaled(matrix), part.names, parsed.text):
+                part = part.without(one)
         if name == "outcome":
             refusals.check_width(str(terms[0]), matrix, bool(levels(part)), outcome)
         if name in ("features", "controls") and matrix.shape[1]:

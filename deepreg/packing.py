@@ -83,14 +83,14 @@ class Packing:
 
     def codes(self, frame: pd.DataFrame) -> np.ndarray:
         """The unit of each row, by the order of their first rows; (rows,)."""
-        return pd.factorize(frame[self.unit])[0]
+        return np.array(pd.factorize(frame[self.unit])[0])  # of its own memory, as torch wants it
 
     def places(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """The unit and the position inside it of each row; (rows,) each."""
         code = self.codes(frame)
         if self.alternatives:
-            return code, pd.Index(self.alternatives).get_indexer(pd.Index(frame[self.alternative].to_numpy()))
-        return code, frame.groupby(code).cumcount().to_numpy()
+            return code, np.array(pd.Index(self.alternatives).get_indexer(pd.Index(frame[self.alternative].to_numpy())))
+        return code, np.array(frame.groupby(code).cumcount())
 
     def pack(self, frame: pd.DataFrame, values: Tensor) -> Tensor:
         """Values of rows by unit and position, 0 where there is no row; (rows, ...) -> (units, J, ...)."""
@@ -104,6 +104,14 @@ class Packing:
         """The values at the unit and position of each row; (units, J, ...) -> (rows, ...)."""
         code, place = self.places(frame)
         return values[torch.from_numpy(code), torch.from_numpy(place)]
+
+    def within(self, frame: pd.DataFrame, d: np.ndarray) -> np.ndarray:
+        """d less its mean in each unit, 0 where that is rounding; (rows, K)."""
+        code = self.codes(frame)
+        total = np.zeros((int(code.max(initial=-1)) + 1, d.shape[1]))
+        np.add.at(total, code, d)
+        apart = d - (total / np.bincount(code)[:, None])[code]
+        return np.where(np.abs(apart) > 1e-12 * np.abs(d).max(axis=0, initial=0), apart, 0.0)
 
     def first(self, frame: pd.DataFrame) -> np.ndarray:
         """The first row of each unit; (units,)."""
@@ -132,7 +140,7 @@ def _check(
         row = given[twice].iloc[0]
         raise DataError(
             f"{int(twice.sum())} rows repeat an alternative of their unit, for example {alternative}="
-            f"{row[alternative]!r} of {unit}={row[unit]!r}. Keep one row for each alternative of each unit: "
+            f"{_plain(row[alternative])!r} of {unit}={_plain(row[unit])!r}. Keep one row for each alternative of each unit: "
             f"data.drop_duplicates([{unit!r}, {alternative!r}])."
         )
     mend = "Average it within the unit, or put it before the bar."
@@ -146,7 +154,7 @@ def _constant(frame: pd.DataFrame, unit: str, names: Iterable[str], what: str, m
         if different.any():
             raise DataError(
                 f"{what} {name!r} must be the same for all alternatives of a unit, but differs within "
-                f"{int(different.sum())} units, for example {unit}={different.index[different.to_numpy()][0]!r}. {mend}"
+                f"{int(different.sum())} units, for example {unit}={_plain(different.index[different.to_numpy()][0])!r}. {mend}"
             )
 
 
@@ -164,7 +172,7 @@ def chosen(packing: Packing, frame: pd.DataFrame, y: np.ndarray, outcome: str) -
         first = int(np.flatnonzero(bad)[0])
         raise DataError(
             f"Every unit must have chosen one alternative, but by {outcome!r} {int((count == 0).sum())} units chose "
-            f"none and {int((count > 1).sum())} chose several; for example {packing.unit}={packing.index[first]!r} "
+            f"none and {int((count > 1).sum())} chose several; for example {packing.unit}={_plain(packing.index[first])!r} "
             f"chose {int(count[first])}. Add the row of what was chosen, or leave these units out."
         )
     found = np.empty(len(count))
@@ -172,19 +180,23 @@ def chosen(packing: Packing, frame: pd.DataFrame, y: np.ndarray, outcome: str) -
     return found
 
 
-def varying(packing: Packing, frame: pd.DataFrame, d: np.ndarray, names: Sequence[str], formula: str) -> np.ndarray:
-    """d less its mean in each unit, (rows, K); DataError naming a column that never varies within a unit."""
-    code = packing.codes(frame)
-    total = np.zeros((int(code.max()) + 1, d.shape[1]))
-    np.add.at(total, code, d)
-    within = d - (total / np.bincount(code)[:, None])[code]
-    scale = np.abs(d).max(axis=0, initial=0)
-    for j, name in enumerate(names):
-        if not (np.abs(within[:, j]) > 1e-12 * scale[j]).any():
+def cancelling(packing: Packing, frame: pd.DataFrame, d: np.ndarray, names: Sequence[str], formula: str) -> list[str]:
+    """The columns of d (rows, K) that are there to code an interaction alone, being the same for all of a unit.
+
+    DataError naming a column that cancels likewise and is in no interaction.
+    """
+    within = packing.within(frame, d)
+    found = [name for name, one in zip(names, within.T, strict=True) if not one.any()]
+    for name in found:
+        if not any(name in other.split(":") for other in names if other not in found):
             raise DataError(
                 f"The regressor {name!r} of {formula!r} is the same for all alternatives of each unit, so it cannot "
-                f"move the choice among them. Put it behind the bar, or let it move the constants of the alternatives: "
-                f"C({packing.alternative}):{name}."
+                "move the choice among them. Put it behind the bar, or let it move the constants of the alternatives: "
+                f"C({packing.alternative}) * {name}."
             )
-        within[np.abs(within[:, j]) <= 1e-12 * scale[j], j] = 0.0
-    return within
+    return found
+
+
+def _plain(value: object) -> object:
+    """A value as Python has it, whose text is that in the data."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -19,7 +19,7 @@ from .units import Units
 
 
 def placed(design: Design, values: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """Values (n, q) of the units on the caller's index, or the ids of what rows were packed to; NaN for dropped ones."""
+    """Values (n, q) of the units on the caller's index, or by the ids of packed units; NaN for dropped ones."""
     inside = design.packing
     index, rows = (design.index, design.rows) if inside is None else (inside.ids, inside.used)
     full = np.full((len(index), len(names)), np.nan)

@@ -80,6 +80,10 @@ class Family:
         """E[y | d, x] at theta; (..., P) -> (...)."""
         raise NotImplementedError
 
+    def inclusive(self, u: Units, theta: Tensor) -> Tensor:
+        """The expected utility of choosing among the alternatives of u, up to a constant; (..., P) -> (...)."""
+        raise NotAvailable(f"Family {self.name!r} is of no choices, so there is no expected utility of choosing.")
+
     def check(self, u: Units, outcome: str) -> None:
         """Raise DataError when the outcome cannot come from this family."""
 

@@ -55,6 +55,9 @@ class ConditionalLogit(Family):
         terms = [d * b[..., None] for d, b in zip(u.d.unbind(-1), theta.unbind(-1), strict=True)]
         return sum(terms[1:], terms[0]).masked_fill(u.mask == 0, -torch.inf)  # reducing a short axis is slow
 
+    def inclusive(self, u: Units, theta: Tensor) -> Tensor:
+        return self.utilities(u, theta).logsumexp(-1)
+
     def chosen(self, u: Units) -> Tensor:
         """True at the alternative chosen; (..., J)."""
         return u.y[..., None] == torch.arange(u.d.shape[-2], device=u.d.device)

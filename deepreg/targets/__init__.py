@@ -7,11 +7,29 @@ from ..errors import OptionError
 from .at import At
 from .average import ATE, ATT, ATU, Coefficient, Mean
 from .base import Scenario, Target
+from .choice import ChoiceEffect, CompensatingVariation
 from .marginal import AME
 
-_REGISTRY: dict[str, type[Target]] = {t.label: t for t in (Coefficient, Mean, ATE, ATT, ATU, AME)}
+_REGISTRY: dict[str, type[Target]] = {
+    t.label: t for t in (Coefficient, Mean, ATE, ATT, ATU, AME, ChoiceEffect, CompensatingVariation)
+}
 
-__all__ = ["AME", "ATE", "ATT", "ATU", "At", "Coefficient", "Mean", "Scenario", "Target", "classes", "names", "resolve"]
+__all__ = [
+    "AME",
+    "ATE",
+    "ATT",
+    "ATU",
+    "At",
+    "ChoiceEffect",
+    "Coefficient",
+    "CompensatingVariation",
+    "Mean",
+    "Scenario",
+    "Target",
+    "classes",
+    "names",
+    "resolve",
+]
 
 
 def names() -> list[str]:
@@ -19,7 +37,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.targets.names()
-    ['ame', 'ate', 'att', 'atu', 'coefficient', 'mean']
+    ['ame', 'ate', 'att', 'atu', 'choice_effect', 'coefficient', 'compensating_variation', 'mean']
     """
     return sorted(_REGISTRY)
 
