@@ -140,8 +140,8 @@ def _check(
         row = given[twice].iloc[0]
         raise DataError(
             f"{int(twice.sum())} rows repeat an alternative of their unit, for example {alternative}="
-            f"{_plain(row[alternative])!r} of {unit}={_plain(row[unit])!r}. Keep one row for each alternative of each unit: "
-            f"data.drop_duplicates([{unit!r}, {alternative!r}])."
+            f"{_plain(row[alternative])!r} of {unit}={_plain(row[unit])!r}. Keep one row for each alternative of each "
+            f"unit: data.drop_duplicates([{unit!r}, {alternative!r}])."
         )
     mend = "Average it within the unit, or put it before the bar."
     _constant(frame, unit, used.get("features", ()), "The feature", mend)
@@ -152,9 +152,10 @@ def _constant(frame: pd.DataFrame, unit: str, names: Iterable[str], what: str, m
     for name in names:
         different = frame.groupby(unit, observed=True, sort=False)[name].nunique() > 1
         if different.any():
+            example = _plain(different.index[different.to_numpy()][0])
             raise DataError(
                 f"{what} {name!r} must be the same for all alternatives of a unit, but differs within "
-                f"{int(different.sum())} units, for example {unit}={_plain(different.index[different.to_numpy()][0])!r}. {mend}"
+                f"{int(different.sum())} units, for example {unit}={example!r}. {mend}"
             )
 
 
@@ -171,8 +172,8 @@ def chosen(packing: Packing, frame: pd.DataFrame, y: np.ndarray, outcome: str) -
     if (bad := count != 1).any():
         first = int(np.flatnonzero(bad)[0])
         raise DataError(
-            f"Every unit must have chosen one alternative, but by {outcome!r} {int((count == 0).sum())} units chose "
-            f"none and {int((count > 1).sum())} chose several; for example {packing.unit}={_plain(packing.index[first])!r} "
+            f"Every unit must have chosen one alternative, but by {outcome!r} {int((count == 0).sum())} units chose none "
+            f"and {int((count > 1).sum())} chose several; for example {packing.unit}={_plain(packing.index[first])!r} "
             f"chose {int(count[first])}. Add the row of what was chosen, or leave these units out."
         )
     found = np.empty(len(count))

