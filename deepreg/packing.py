@@ -171,9 +171,10 @@ def chosen(packing: Packing, frame: pd.DataFrame, y: np.ndarray, outcome: str) -
     count = np.bincount(code, weights=y)
     if (bad := count != 1).any():
         first = int(np.flatnonzero(bad)[0])
+        example = _plain(packing.index[first])
         raise DataError(
-            f"Every unit must have chosen one alternative, but by {outcome!r} {int((count == 0).sum())} units chose none "
-            f"and {int((count > 1).sum())} chose several; for example {packing.unit}={_plain(packing.index[first])!r} "
+            f"Every unit must have chosen one alternative, but by {outcome!r} {int((count == 0).sum())} units chose "
+            f"none and {int((count > 1).sum())} chose several; for example {packing.unit}={example!r} "
             f"chose {int(count[first])}. Add the row of what was chosen, or leave these units out."
         )
     found = np.empty(len(count))
