@@ -19,6 +19,8 @@ from .structure import Structure
 from .theta import Options, Theta, fit
 from .units import Units
 
+_SHARE = 0.1  # of the mean Hessian in what is regressed, taken out again afterwards
+
 
 class Lambda(NamedTuple):
     """The inverse of Lambda(x_i) at the held-out theta, and how far it can be trusted."""
@@ -192,12 +194,12 @@ class Randomised:
 
     >>> from deepreg import Randomised
     >>> Randomised().label
-    'choice sets drawn independently of x'
+    'randomised choice sets'
     """
 
     sets: int = 200
     floor: float = 1e-3
-    label = "choice sets drawn independently of x"
+    label = "randomised choice sets"
     three_way = False
 
     def __post_init__(self) -> None:
@@ -266,6 +268,8 @@ class Regressed:
             )
         half = torch.linalg.solve_triangular(lower[:, None], hessian, upper=False)
         white = torch.linalg.solve_triangular(lower[:, None], half.mT, upper=False)
+        eye = torch.eye(hessian.shape[-1], dtype=white.dtype, device=white.device)
+        white = (1 - _SHARE) * white + _SHARE * eye  # of full rank, or the fit may run away where Hessians have none
         family = Precision(hessian.shape[-1])
         third = splits.on_spare()
         empty = Units(white, u.d.flatten(1)[:, :0], u.mask)
@@ -273,7 +277,7 @@ class Regressed:
         precision = family.mean(empty, fitted.held_out(x, splits))  # (R, n, P, P)
         unit = lower[splits.held_out]  # (R, n, P, P)
         eigenvalues, vectors = torch.linalg.eigh(precision)
-        return _floored(1 / eigenvalues, vectors, unit, self.floor)
+        return _floored((1 / eigenvalues - _SHARE) / (1 - _SHARE), vectors, unit, self.floor)
 
 
 def integrated(structure: Structure, theta: Tensor, nodes: Points, floor: float) -> Lambda:

@@ -131,7 +131,7 @@ def test_functions_are_recovered(assignment: Randomised | None) -> None:
     chance /= chance.groupby(data.task).transform("sum")
     assert float(((result.predict() - chance) ** 2).mean() ** 0.5) < 0.06
     header = str(result.summary())
-    assert ("drawn independently" if assignment else "regressed Hessian") in header and "P(t|x)" not in header
+    assert ("randomised choice sets" if assignment else "regressed Hessian") in header and "P(t|x)" not in header
 
 
 @cache
