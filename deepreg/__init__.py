@@ -12,6 +12,7 @@ from .version import version
 if TYPE_CHECKING:
     from . import datasets, families, interop, simulate, targets
     from .api import choice, load, structural
+    from .best import best_combination
     from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("datasets", "families", "interop", "simulate", "targets")
 _OBJECTS = {
+    "best_combination": "best",
     "choice": "api",
     "load": "api",
     "structural": "api",
@@ -56,6 +58,7 @@ __all__ = [
     "Regressed",
     "Replicated",
     "__version__",
+    "best_combination",
     "choice",
     "datasets",
     "etable",

@@ -2,9 +2,11 @@
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from . import covariance, families, persist
 from .call import Call, arguments
@@ -20,7 +22,7 @@ from .structure import Structure
 def structural(
     formula: str,
     data: object,
-    family: str | Family | type[Family] = "linear",
+    family: str | Family | type[Family] | Callable[..., Tensor] = "linear",
     *,
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
@@ -46,8 +48,9 @@ def structural(
     data : pandas or polars DataFrame, pyarrow Table or Dataset, path of a file, or mapping of columns
         Never changed. Files are Parquet, .csv, .tsv, .dta (Stata) or .xlsx. Rows with missing or infinite values are
         dropped and counted, or refused (`missing`).
-    family : str or Family
-        "linear", "gaussian", "logit" or "poisson"; see `deepreg.families.names()`.
+    family : str, Family or function
+        "linear", "logit", "poisson" ...; see `deepreg.families.names()`. A function is a loss(y, d, theta) of your own,
+        see `deepreg.families.from_loss`.
     weights : str, optional
         Column of positive sampling weights; they enter estimates and variances.
     cluster : str or two names, optional
@@ -199,9 +202,8 @@ def _model(
         if cluster is not None:
             raise OptionError("cluster= and vcov={'CRV1': ...} both name clusters; give one of them.")
         cluster, vcov = covariance.named(vcov), "cluster"
-    if context is not None:
-        call = call._replace(model=(*call.model, ("context", "context")))
-    else:
+    named = context is not None
+    if context is None:
         frame = inspect.currentframe()
         caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
@@ -236,6 +238,8 @@ def _model(
             f"{design.n} {'rows' if packed is None else 'units'} are used for the {len(structure.names)} coefficients "
             f"{', '.join(structure.names)}, which leaves none to judge their errors by. Use fewer terms, or more rows."
         )
+    if named and design.recipe.context:
+        call = call._replace(model=(*call.model, ("context", "context")))
     return Model(design, structure, kind, assignment, call)
 
 

@@ -20,14 +20,16 @@ def effects(design: Design) -> dict[str, ATE | AME]:
     return found
 
 
-def possible(design: Design, integrable: bool) -> dict[str, ATE | AME]:
+def possible(design: Design, structure: Structure, integrable: bool) -> dict[str, ATE | AME]:
     """Those of effects() that can be had: averages over the observed treatment need its law, `integrable`."""
+    if not structure.family.predicts:
+        return {}
     return {name: t for name, t in effects(design).items() if integrable or not t.observed(design)}
 
 
 def shown(design: Design, structure: Structure, integrable: bool) -> tuple[ATE | AME, ...]:
     """The effects of a summary: ATE, and AME where the coefficient does not already say it and it can be had."""
-    found = possible(design, integrable).values()
+    found = possible(design, structure, integrable).values()
     return tuple(t for t in found if isinstance(t, ATE) or not is_coefficient(str(t.name), structure))
 
 

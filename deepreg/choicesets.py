@@ -1,6 +1,6 @@
 """Choice sets that were drawn independently of x: observed ones stand for those that each unit could have met."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .design import Design
-from .law import FittedLaw, Nodes
+from .design import Design, edited
+from .law import FittedLaw
+from .nodes import Nodes
 from .splits import Splits
 from .units import BLOCK, Units, blocks
 
@@ -40,12 +41,18 @@ class ChoiceSets:
         """The rows of the choice sets."""
         return self.rows
 
-    def units(self, frame: pd.DataFrame) -> Units:
-        """Units of (an edit of) frame() without an outcome; leading axes (R, n, S), of d and mask (S,)."""
+    def units(self, edits: Sequence[Mapping[str, object]] = ()) -> "Iterator[tuple[slice, ChoiceSets, list[Units]]]":
+        """For each of parts(), the units as they are, and with columns set to values or functions of frame().
+
+        Without an outcome; leading axes (R, n, S).
+        """
         assert self.design.packing is not None
-        mask = self.design.packing.pack(frame, torch.ones(len(frame), dtype=torch.float64))
-        nothing = self.share.new_zeros(()).expand(*self.shape, len(self.share))
-        return Units(nothing, self.design.structural(frame).to(self.share), mask.to(self.share))
+        mask = self.design.packing.pack(self.rows, torch.ones(len(self.rows), dtype=torch.float64)).to(self.share)
+        each = [self.design.structural(edited(self.rows, edit)).to(self.share) for edit in ({}, *edits)]
+        for rows, some in self.parts():
+            here = some.weight.shape
+            nothing, there = self.share.new_zeros(()).expand(here), mask.expand(*here, -1)
+            yield rows, some, [Units(nothing, d.expand(*here, -1, -1), there) for d in each]
 
     def spread(self, values: Tensor) -> Tensor:
         """Values of the choice sets, (S,), for all units."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from .evidence import Target
 from .networks import Network
 from .splits import Splits
-from .structure import Pooled, Structure
+from .structure import Pooled, Structure, score_of
 from .trainers import History, Loss, Problem
 from .units import Units, blocks
 
@@ -50,9 +50,10 @@ class Coordinates:
         """
         theta = self.around(outputs) if owner is None else self.owned(owner)(outputs)
         intercept = self.structure.intercept
-        if intercept is None or not self.structure.movable:
+        if intercept is None:
             return theta
-        theta = self.structure.moved(theta, self.centre if centre is None else centre)
+        if self.structure.movable:
+            theta = self.structure.moved(theta, self.centre if centre is None else centre)
         return self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
 
 
@@ -72,7 +73,7 @@ class Standardised:
     ) -> "Standardised":
         """From n units in float64."""
         family, intercept, k = structure.family, structure.intercept, len(structure.terms)
-        y, shift, scale = family.standardise(u) if structure.movable else (u.y, 0.0, 1.0)
+        y, shift, scale = (u.y, 0.0, 1.0) if intercept is None else family.standardise(u)
         mean = torch.zeros(k, dtype=u.d.dtype, device=u.d.device)
         d = family.around(u).d[None]  # (1, n, ..., K)
         if structure.movable:
@@ -104,10 +105,11 @@ class Standardised:
             score, curvature = torch.empty_like(out), out.new_empty(*out.shape, out.shape[-1])
             for block in blocks(out.shape[1]):  # differentiating takes many times the memory of the result
                 there, theta = self._among(rows[block]), at.around(out[:, block])
-                gradient, hessian = family.derivatives(there, theta)
-                if not family.outcome_free and family.closed:
-                    hessian = family.information(there, theta)
-                elif not family.outcome_free:  # the nearest positive semi-definite one
+                if family.closed and not family.outcome_free:
+                    gradient, hessian = score_of(family, there, theta), family.information(there, theta)
+                else:
+                    gradient, hessian = family.derivatives(there, theta)
+                if not family.closed:  # the nearest positive semi-definite one
                     values, vectors = torch.linalg.eigh(hessian)
                     hessian = (vectors * values.clamp_min(0.0)[..., None, :]) @ vectors.mT
                 score[:, block] = gradient @ at.transform / unit[..., None]

@@ -1,18 +1,21 @@
 """Lambda(x) = E[Hessian | x]: integrated over a known or an estimated law of the treatment, or regressed on x."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from itertools import product
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import law
+from . import censoring, law
+from .censoring import Censoring
 from .choicesets import DrawnSets, Law, Points
 from .design import Design
 from .errors import DataError, OptionError
 from .families.nuisance import Precision
+from .information import Lambda, floored, integrated
 from .law import Cells, FittedLaw
 from .splits import Splits
 from .structure import Structure
@@ -20,14 +23,7 @@ from .theta import Options, Theta, fit
 from .units import Units
 
 _SHARE = 0.1  # of the mean Hessian in what is regressed, taken out again afterwards
-
-
-class Lambda(NamedTuple):
-    """The inverse of Lambda(x_i) at the held-out theta, and how far it can be trusted."""
-
-    inverse: Tensor  # (R, n, P, P)
-    smallest: float  # smallest eigenvalue relative to the mean Lambda, before flooring
-    floored: Tensor  # (n,) bool: rows with an eigenvalue raised to the floor, in any repeat
+_DRAWN = "assignment=Randomised() where choice sets were drawn independently of the features, "
 
 
 class Curvature(Protocol):
@@ -80,7 +76,10 @@ class EstimatedLaw:
         splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
-        return integrated(structure, theta, nodes, self.floor)
+        return integrated(structure, theta, nodes, self.floor, _censoring(structure, u, x, weight, splits, options))
+
+
+Chance: TypeAlias = float | str  # a number, or the column that holds it
 
 
 @dataclass(frozen=True)
@@ -89,18 +88,21 @@ class KnownLaw:
 
     probability : for discrete treatments. A number or a column name: the probability of the second of two levels.
         A mapping from level to number or column name: one entry per level, summing to 1 in each row.
+        Of several treatments drawn independently, a mapping from the name of each to one of the above. Of several drawn
+        jointly, a mapping from combinations to numbers or column names, e.g. {(0, 0): 0.5, (1, 0): 0.25, (0, 1): 0.25}:
+        the levels in the order of the formula, and only the combinations that could be drawn.
     mean, sd : for one continuous treatment. A number or a column name each; the shape is that of the residuals.
 
     Raises OptionError or DataError where the given law does not fit the treatment, naming both.
 
     >>> from deepreg import KnownLaw
-    >>> KnownLaw(probability=0.5).label
+    >>> KnownLaw(probability={"coupon": 0.5, "banner": {"none": 0.4, "small": 0.3, "large": 0.3}}).label
     'known law of t'
     """
 
-    probability: float | str | Mapping[object, float | str] | None = None
-    mean: float | str | None = None
-    sd: float | str | None = None
+    probability: Chance | Mapping[object, Chance | Mapping[object, Chance]] | None = None
+    mean: Chance | None = None
+    sd: Chance | None = None
     label = "known law of t"
     three_way = False
 
@@ -117,22 +119,26 @@ class KnownLaw:
     @property
     def columns(self) -> tuple[str, ...]:
         """The data columns it names."""
-        chances = self.probability.values() if isinstance(self.probability, Mapping) else (self.probability,)
-        return tuple(dict.fromkeys(v for v in (*chances, self.mean, self.sd) if isinstance(v, str)))
+        found = [*_leaves(self.probability), self.mean, self.sd]
+        return tuple(dict.fromkeys(value for value in found if isinstance(value, str)))
 
     def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None:
-        cells = Cells.of(design)
-        kinds = [v.kind for v in design.variables]
-        if len(kinds) != 1 or (kinds[0] == "discrete") != (self.probability is not None):
+        kinds = {v.kind for v in design.variables}
+        if kinds != {"continuous" if self.probability is None else "discrete"} or (
+            self.probability is None and len(design.variables) > 1
+        ):
             names = ", ".join(f"{v.name} ({v.kind})" for v in design.variables)
             raise OptionError(
-                f"assignment={self!r} describes one {'discrete' if self.probability is not None else 'continuous'} "
-                f"treatment, but the structural variables are {names}. Leave assignment= out to estimate their law."
+                f"assignment={self!r} describes {'discrete treatments' if self.probability is not None else 'one'}"
+                f"{' continuous treatment' if self.probability is None else ''}, but the structural variables are "
+                f"{names}. Leave assignment= out to estimate their law."
             )
         if self.probability is not None:
-            chance = self._chances(design, cells).to(x.device)
+            cells, chance = self._chances(design)
+            chance = chance.to(x.device)
             nothing = torch.zeros(1, 0, dtype=torch.float64, device=x.device)
             return FittedLaw(design, cells, (), chance, (), nothing, torch.ones_like(chance[0, :1]), 0 * chance[0])
+        cells = Cells.of(design)
         name = design.variables[0].name
         mean, sd = (_column(design, value).to(x.device) for value in (self.mean, self.sd))
         if not bool((sd > 0).all()):
@@ -143,9 +149,45 @@ class KnownLaw:
         known = FittedLaw(design, cells, (name,), None, ((mean, sd),), shape, mass, 0 * mean[:1])
         return known.within_support(x, splits)
 
-    def _chances(self, design: Design, cells: Cells) -> Tensor:
-        name, levels = cells.table.columns[0], cells.table.iloc[:, 0].tolist()
-        given = self.probability
+    def _chances(self, design: Design) -> tuple[Cells, Tensor]:
+        """The combinations that can be drawn, and the probability of each in each row (n, C)."""
+        names = [v.name for v in design.variables]
+        given: Any = self.probability
+        if isinstance(given, Mapping) and set(given) == set(names):
+            each = [self._marginal(design, name, given[name]) for name in names]
+            chance = each[0][1]
+            for _, other in each[1:]:
+                chance = (chance[:, :, None] * other[:, None, :]).flatten(1)
+            return Cells.named(design, product(*(levels for levels, _ in each))), chance
+        if len(names) == 1:
+            levels, chance = self._marginal(design, names[0], given)
+            return Cells.named(design, [(level,) for level in levels]), chance
+        if not isinstance(given, Mapping) or not all(isinstance(k, tuple) and len(k) == len(names) for k in given):
+            example = ", ".join(f"{name!r}: 0.5" for name in names)
+            first = ", ".join(repr(v.levels[0]) for v in design.variables)
+            raise OptionError(
+                f"KnownLaw(probability={given!r}) does not describe {', '.join(names)}. Name each where they were "
+                f"drawn independently, probability={{{example}}}, or the combinations of their levels that could be "
+                f"drawn, probability={{({first}): ..., ...}}."
+            )
+        for place, v in enumerate(design.variables):
+            if odd := [key[place] for key in given if key[place] not in v.levels]:
+                raise OptionError(
+                    f"KnownLaw(probability=...) names {odd[0]!r} for {v.name!r}, which has levels {list(v.levels)}."
+                )
+        cells = Cells.named(design, given)
+        if other := int((cells.code < 0).sum()):
+            row = design.frame[names].iloc[int((cells.code < 0).nonzero()[0, 0])].to_dict()
+            raise DataError(
+                f"KnownLaw(probability=...) names {len(given)} combinations, but {other} rows have another, such as "
+                f"{row}. Give its probability, or drop such rows with subset=."
+            )
+        chance = torch.stack([_column(design, self._one(one)) for one in given.values()], 1)
+        return cells, _checked(chance, given, names)
+
+    def _marginal(self, design: Design, name: str, given: Any) -> tuple[list[object], Tensor]:
+        """The levels of one treatment and the probability of each in each row (n, C)."""
+        levels = Cells.of(design, name).table[name].tolist()
         if not isinstance(given, Mapping):
             if len(levels) != 2:
                 raise OptionError(
@@ -157,21 +199,40 @@ class KnownLaw:
         else:
             if set(given) != set(levels):
                 raise OptionError(f"KnownLaw(probability=...) names {list(given)}, but {name!r} has levels {levels}.")
-            chance = torch.stack([_column(design, given[level]) for level in levels], 1)
-        bad = int(((chance <= 0) | (chance >= 1)).any(1).sum()) + int(((chance.sum(1) - 1).abs() > 1e-6).sum())
-        if bad:
-            raise DataError(
-                f"KnownLaw(probability={given!r}) has {bad} rows outside (0, 1) or not summing to 1 over the levels "
-                f"{levels} of {name!r}. An effect is not identified where a level cannot occur: drop those rows."
-            )
-        return chance
+            chance = torch.stack([_column(design, self._one(given[level])) for level in levels], 1)
+        return levels, _checked(chance, given, [name])
+
+    def _one(self, value: object) -> Chance:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return value
+        raise OptionError(f"KnownLaw(probability={self.probability!r}): {value!r} is no number and no column.")
 
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
         splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
-        return integrated(structure, theta, nodes, 1e-6)
+        return integrated(structure, theta, nodes, 1e-6, _censoring(structure, u, x, weight, splits, options))
+
+
+def _leaves(given: object) -> Iterator[object]:
+    """The numbers and columns in a probability."""
+    if isinstance(given, Mapping):
+        for value in given.values():
+            yield from _leaves(value)
+    else:
+        yield given
+
+
+def _checked(chance: Tensor, given: object, names: list[str]) -> Tensor:
+    """The probabilities of levels or combinations in each row (n, C), which sum to 1."""
+    bad = int(((chance <= 0) | (chance >= 1)).any(1).sum()) + int(((chance.sum(1) - 1).abs() > 1e-6).sum())
+    if bad:
+        raise DataError(
+            f"KnownLaw(probability={given!r}) has {bad} rows outside (0, 1) or not summing to 1 over what it names of "
+            f"{', '.join(map(repr, names))}. An effect is not identified where a level cannot occur: drop those rows."
+        )
+    return chance
 
 
 def _column(design: Design, value: float | str | None) -> Tensor:
@@ -273,52 +334,24 @@ class Regressed:
         family = Precision(hessian.shape[-1])
         third = splits.on_spare()
         empty = Units(white, u.d.flatten(1)[:, :0], u.mask)
-        fitted: Theta = fit(Structure(family, ()), empty, x, weight, third, options, own_outcome=True)
-        precision = family.mean(empty, fitted.held_out(x, splits))  # (R, n, P, P)
+        try:
+            fitted: Theta = fit(Structure(family, ()), empty, x, weight, third, options, own_outcome=True)
+            precision = family.mean(empty, fitted.held_out(x, splits))  # (R, n, P, P)
+            eigenvalues, vectors = torch.linalg.eigh(precision)
+        except (DataError, torch.linalg.LinAlgError) as error:
+            law = "" if not structure.family.lawful else "hessian='estimated', " if u.mask.dim() == 1 else _DRAWN
+            raise DataError(
+                f"The regression of the Hessians of {len(structure.names)} coefficients on the features failed, with "
+                f"{int((rows > 0).sum(1).min())} units in a spare fold. Use fewer structural terms, {law}or more rows."
+            ) from error
         unit = lower[splits.held_out]  # (R, n, P, P)
-        eigenvalues, vectors = torch.linalg.eigh(precision)
-        return _floored((1 / eigenvalues - _SHARE) / (1 - _SHARE), vectors, unit, self.floor)
+        return floored((1 / eigenvalues - _SHARE) / (1 - _SHARE), vectors, unit, self.floor)
 
 
-def integrated(structure: Structure, theta: Tensor, nodes: Points, floor: float) -> Lambda:
-    """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
-    value = theta.new_empty(*theta.shape, theta.shape[-1])
-    for rows, some in nodes.parts():
-        u = some.units(some.frame())
-        at = theta[:, rows, None, :].expand(*u.y.shape, -1)
-        value[:, rows] = (structure.family.information(u, at) * some.weight[..., None, None]).sum(2)
-    return invert(value, floor)
-
-
-def invert(value: Tensor, floor: float) -> Lambda:
-    """Inverse with eigenvalues no smaller than `floor` relative to the mean over rows, which is free of units."""
-    mean = value.mean((0, 1))
-    eigenvalues = torch.linalg.eigvalsh(mean / mean.diagonal().outer(mean.diagonal()).sqrt())
-    if not float(eigenvalues[0]) > 1e-10:
-        raise DataError(
-            "The mean of Lambda(x) is singular: given the features, some combination of the structural regressors does "
-            "not vary, or the outcome hardly ever does. Remove the feature that decides the treatment, the redundant "
-            "term, or the rows that say nothing."
-        )
-    lower = torch.linalg.cholesky(mean)
-    half = torch.linalg.solve_triangular(lower, value, upper=False)
-    white = torch.linalg.solve_triangular(lower, half.mT, upper=False)
-    relative, vectors = torch.linalg.eigh(white)
-    return _floored(relative, vectors, lower, floor)
-
-
-def _floored(relative: Tensor, vectors: Tensor, lower: Tensor, floor: float) -> Lambda:
-    """Inverse of lower @ vectors @ diag(relative) @ vectors' @ lower', with `relative` raised to the floor.
-
-    Raises DataError where most rows are touched: an average over rows that mostly say nothing is no estimate.
-    """
-    floored = (relative < floor).any(-1).any(0)  # (n,)
-    if float(floored.double().mean()) > 0.5:
-        raise DataError(
-            f"In {int(floored.sum()):,} of {len(floored):,} rows the data say next to nothing on some coefficient: "
-            "given the features, the treatment hardly varies there or the outcome is all but certain, so averages over "
-            "all rows are not identified. Remove the features that decide either, or keep other rows with subset=."
-        )
-    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
-    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
-    return Lambda(inverse, float(relative.min()), floored)
+def _censoring(
+    structure: Structure, u: Units, x: Tensor, weight: Tensor, splits: Splits, options: Options
+) -> Censoring | None:
+    """The law of when rows were last seen, where some outcomes are censored."""
+    if not structure.family.censored:
+        return None
+    return censoring.learn(structure.terms, u, x, weight, splits, options)

@@ -71,7 +71,7 @@ def smooth(values: pd.Series, knots: int, points: Sequence[float] | None = None)
     return Curve(columns(v), columns(shown), pd.Index(shown))
 
 
-def matched(given: Any, rows: pd.Index | None, n: int, argument: str) -> pd.Series:
+def matched(given: Any, rows: pd.Index | None, n: int, argument: str, noun: str = "label") -> pd.Series:
     """A value for each of the n rows used, none missing; a Series is matched by its index with the labels of the rows.
 
     Raises OptionError naming the argument.
@@ -79,15 +79,18 @@ def matched(given: Any, rows: pd.Index | None, n: int, argument: str) -> pd.Seri
     if isinstance(given, pd.Series) and rows is not None and not given.index.equals(rows):
         if not given.index.is_unique or not rows.isin(given.index).all():
             raise OptionError(
-                f"The index of {argument} does not name every row used once; give an array with one label for "
+                f"The index of {argument} does not name every row used once; give an array with one {noun} for "
                 "each row used, in order, or a Series on the index of the data."
             )
         given = given.loc[rows]
     labels = pd.Series(given.array if isinstance(given, pd.Series) else given)
     if len(labels) != n:
-        raise OptionError(f"{argument} has {len(labels)} labels, but the fit used {n} rows.")
+        raise OptionError(f"{argument} has {len(labels)} {noun}s, but the fit used {n} rows.")
     if labels.isna().any():
-        raise OptionError(f"{argument} has {int(labels.isna().sum())} missing labels; fill them or give them a group.")
+        raise OptionError(
+            f"{argument} has {int(labels.isna().sum())} missing {noun}s; fill them"
+            f"{' or give them a group' if noun == 'label' else ''}."
+        )
     return labels
 
 

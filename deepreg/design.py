@@ -164,6 +164,11 @@ class Design:
         return value.array if isinstance(value, pd.Series) else np.asarray(value)
 
 
+def edited(frame: pd.DataFrame, edit: Mapping[str, Any]) -> pd.DataFrame:
+    """The frame after an edit, each variable of which is set by what the frame was before."""
+    return frame.assign(**{name: value(frame) if callable(value) else value for name, value in edit.items()})
+
+
 def build(
     formula: str,
     data: Any,

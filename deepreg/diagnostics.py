@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 
 from .call import Call
-from .curvature import Lambda
 from .design import Design
 from .goodness import Goodness
+from .information import Lambda
 from .law import Overlap
 from .networks import Architecture
 from .splits import Splits
@@ -32,7 +32,7 @@ def _stacked(structure: Structure, fitted: Theta) -> list[tuple[str, str]]:
 
 def describe(
     design: Design, structure: Structure, network: Architecture, curvature: str, rng: str, fitted: Theta,
-    splits: Splits, loss: Mapping[str, float], lam: Lambda, overlap: Overlap | None,
+    splits: Splits, loss: Mapping[str, float], lam: Lambda, met: tuple[float, float], overlap: Overlap | None,
     goodness: Goodness, call: Call,
 ) -> Facts:  # fmt: skip
     """Facts in the order a reader asks for them: what was fitted, whether it helped, how far it can be trusted."""
@@ -63,6 +63,7 @@ def describe(
         *steps,
         ("Smallest Lambda:", f"{lam.smallest:.3g} of mean"),
         ("Lambda floored:", f"{int(lam.floored.sum()):,} rows"),
+        ("Lambda^-1 Hessian:", f"{met[0]:.2f} to {met[1]:.2f}"),
     ]
     notes = [
         "'|' reads 'regressors | what their coefficients vary with', not fixed effects.",
@@ -83,6 +84,12 @@ def describe(
                 f"{overlap.trimmed:,} rows ({share:.0%}) have a treatment level that hardly occurs at their features; "
                 "averages over them lean on extrapolation. Consider the ATT, or a subset."
             )
+    if met[0] < 0.8 or met[1] > 1.25:
+        notes.append(
+            f"Lambda^-1 times the Hessian averages {met[0]:.2f} to {met[1]:.2f} over the rows, where it should be 1: "
+            "the law of the treatment, or that of the outcome which the family states, does not describe the data, and "
+            "corrections rest on it. Compare with hessian='regressed', or choose another family."
+        )
     floored = float(lam.floored.double().mean())
     if floored > 0.05:
         notes.append(

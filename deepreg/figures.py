@@ -12,8 +12,11 @@ from .curve import is_smooth
 from .design import Design
 from .errors import AGAIN, NotAvailable, OptionError
 from .estimates import Estimates
-from .law import Cells, Overlap
+from .influence import Scores
+from .kept import Kept
+from .law import Overlap
 from .level import check_alpha
+from .nodes import Nodes
 from .report.table import number
 from .structure import Structure
 from .summary import Facts
@@ -33,6 +36,8 @@ class Fitted(Protocol):
     def design(self) -> Design: ...
     @property
     def structure(self) -> Structure: ...
+    @property
+    def scores(self) -> Scores | Kept: ...
     @property
     def facts(self) -> Facts: ...
     @property
@@ -192,7 +197,9 @@ class Figures:
         self._rows("overlap")
         found, design = self.result.overlap, self.result.design
         if found is None:
-            raise NotAvailable("overlap() needs the law of the treatment, which hessian='regressed' does without.")
+            raise NotAvailable(
+                "overlap() needs the law of the treatment, which hessian='regressed' does without, and so do choices."
+            )
         v = self._variable("overlap", treatment)
         weight = _weight(design)
         if v.kind == "continuous":
@@ -208,7 +215,9 @@ class Figures:
         level = v.levels[-1] if level is None else level
         if level not in v.levels:
             raise OptionError(f"level={level!r}: the levels of {v.name} are {', '.join(map(repr, v.levels))}.")
-        cells = (Cells.of(design).table[v.name] == level).to_numpy()
+        scores = self.result.scores
+        assert isinstance(scores, Scores) and isinstance(scores.nodes, Nodes)
+        cells = scores.nodes.levels(v.name, found.probability.shape[1]) == level
         chance = found.probability.cpu().numpy()[:, cells].sum(1)
         bounds = []
         if len(cells) == len(v.levels) and float(found.floor.max()) > 0:  # several treatments are trimmed jointly

@@ -37,7 +37,7 @@ def goodness(structure: Structure, u: Units, theta: Tensor, weight: Tensor) -> G
     except DataError:  # a family that needs more than an intercept
         llnull = float("nan")
     fit = sum(llf) / len(llf)
-    if family.outcome != "number" or family.labels:
+    if family.outcome != "number" or family.labels or not family.predicts:
         return Goodness(fit, llnull, float("nan"))
     average = (weight * u.y).sum() / weight.sum()
     left = torch.stack([(weight * (u.y - family.mean(u, one)) ** 2).sum() for one in theta]).mean()

@@ -1,6 +1,7 @@
 """psi: a target's orthogonal scores (Farrell, Liang and Misra 2021, theorem 2), for functions and for constants."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor
 
 from .choicesets import Points
-from .design import Design
-from .errors import NotAvailable, OptionError
+from .design import Design, edited
+from .errors import DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
+from .nodes import is_scalar
 from .sampling import Sampling
 from .structure import Structure
 from .targets import Target
-from .units import Units
+from .units import BLOCK, Units, blocks
 
 
 def check_sample(sample: str) -> None:
@@ -67,55 +69,85 @@ class Scores:
         """The values of the targets by their names, with their joint covariance; raises what psi() raises."""
         parts = [self.psi(t, sample) for t in targets]
         psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
-        rows = self.design.labels
-        whole = all(t.weight(self.design, self.design.frame) is None for t in targets)
-        groupable = whole and sample == "population" and not self.constant
+        frame = self.design.frame
+        whole = all(t.weight(self.design, frame) is None and t.residual(self.design, frame) is None for t in targets)
+        averaged = all(t.averaged for t in targets)
+        groupable = whole and averaged and sample == "population" and not self.constant
         return Estimates(
-            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable,
-            constant=self.constant, sample=sample,
+            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels,
+            groupable=groupable, constant=self.constant, sample=sample, delta=not averaged,
         )  # fmt: skip
 
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
         """psi (R, n, q) and the plug-in values (R, q).
 
         mu = E[w H] / E[w], psi = (w (H - mu) - E[w H_theta | x] Lambda(x)^{-1} l_theta) / E[w] + mu, and its weighted
-        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features.
+        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features. A target that
+        combines averages has the psi of its linearisation around them.
         Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
         """
         check_sample(sample)
         frame = self.design.frame
-        at = self._evaluate(target, frame, self.u, self._units, self.theta)
-        w = self._weights(target, frame)  # (n,)
+        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
+        w = self._weights(target, frame) * self._overlap(target, frame)  # (1 or R, n)
         row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
+        share = w * row_weight
         if self.constant:
-            gradient = (at.gradient * (w * row_weight)[:, None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
+            gradient = (at.gradient * share[..., None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
         elif target.observed(self.design):
             gradient = self._given_x(target)
         else:
             gradient = at.gradient
         correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
-        mass = (w * row_weight).sum()
-        plug_in = (at.h * (w * row_weight)[:, None]).sum(1) / mass  # (R, q)
+        mass = share.sum(1, keepdim=True)  # (1 or R, 1)
+        plug_in = (at.h * share[..., None]).sum(1) / mass  # (R, q)
         mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass
-        spread = w[:, None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
-        psi = (spread + correction) / mass
-        return psi - (psi * row_weight[:, None]).sum(1, keepdim=True) + mu[:, None, :], plug_in
+        spread = w[..., None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
+        psi = (spread + correction) / mass[..., None]
+        centred = psi - (psi * row_weight[:, None]).sum(1, keepdim=True)
+        if target.averaged:
+            return centred + mu[:, None, :], plug_in
+        parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
+        return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
+
+    def _scenarios(self, target: Target) -> list[Units]:
+        edits, like = target.scenarios(self.design), self.u
+        names = {v.name for v in self.design.variables}
+        if (
+            edits and names and all(set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits)
+        ):  # the same in all rows
+            values = pd.DataFrame({name: [edit[name] for edit in edits] for name in names})
+            found = [like._replace(d=one.expand(like.d.shape)) for one in self._d(values)]
+        else:
+            found = [like._replace(d=self._d(edited(self.design.frame, edit))) for edit in edits]
+        return [*found, *self._numbers(target, self.design.frame, like)]
+
+    def _numbers(self, target: Target, frame: pd.DataFrame, like: Units) -> list[Units]:
+        """The target's own numbers as one more units, where it has some."""
+        numbers = target.numbers(self.design, frame)
+        if numbers is None:
+            return []
+        self._refuse_alternatives(target)
+        return [like._replace(d=torch.tensor(numbers).to(like.d).reshape(*like.d.shape[:-1], -1))]
+
+    def _d(self, frame: pd.DataFrame) -> Tensor:
+        return self.design.structural(frame).to(self.u.d)
 
     def _evaluate(
-        self, target: Target, frame: pd.DataFrame, u: Units, units: Callable[[pd.DataFrame], Units], theta: Tensor
-    ) -> Evaluated:
-        scenarios = [units(frame.assign(**edit)) for edit in target.scenarios(self.design)]
-        theta = theta.detach().requires_grad_(True)
-        with torch.enable_grad():
-            h = target.h(self.structure, theta, u, *scenarios)
-            rows = [
-                torch.autograd.grad(h[..., j].sum(), theta, retain_graph=True, materialize_grads=True)[0]
-                for j in range(h.shape[-1])
-            ]
-        return Evaluated(h.detach(), torch.stack(rows, -2))
-
-    def _units(self, frame: pd.DataFrame) -> Units:
-        return self.u._replace(d=self.design.structural(frame).to(self.u.d))
+        self, target: Target, u: Units, scenarios: Sequence[Units], theta: Tensor, axis: int
+    ) -> Evaluated:  # fmt: skip
+        """Block by block of theta's last axis but one, `axis` of the units: many scenarios need small blocks."""
+        parts = []
+        each = max(len(scenarios), 1) * u.mask.shape[axis + 1 :].numel()
+        for rows in blocks(theta.shape[-2], max(16 * BLOCK // each, 1)):
+            own = theta[..., rows, :].detach().requires_grad_(True)
+            with torch.enable_grad():
+                h = target.h(self.structure, own, _part(u, axis, rows), *(_part(s, axis, rows) for s in scenarios))
+                gradient = _forward(h, own) if h.shape[-1] > own.shape[-1] else _backward(h, own)
+            parts.append(Evaluated(h.detach(), gradient))
+        return parts[0] if len(parts) == 1 else Evaluated(
+            torch.cat([part.h for part in parts], -2), torch.cat([part.gradient for part in parts], -3)
+        )  # fmt: skip
 
     def _weights(self, target: Target, frame: pd.DataFrame) -> Tensor:
         weight = target.weight(self.design, frame)
@@ -123,8 +155,38 @@ class Scores:
             weight = np.ones(len(frame))
         return torch.as_tensor(self.design.first(frame, weight), dtype=torch.float64, device=self.theta.device)
 
-    def _given_x(self, target: Target) -> Tensor:
-        """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
+    def _overlap(self, target: Target, frame: pd.DataFrame) -> Tensor:
+        """(r - E[r | x])^2 of each row, 1 where the target has no such weights; (1 or R, n)."""
+        r = self._residual(target, frame)
+        if r is None:
+            return torch.ones(1, 1, dtype=torch.float64, device=self.theta.device)
+        if self.constant:
+            weight = self.design.weight.to(r)
+            return ((r - (r * weight).sum() / weight.sum()) ** 2)[None]
+        return (r - self._expected(target)[..., 0]) ** 2
+
+    def _expected(self, target: Target) -> Tensor:
+        """E[r | x]; (R, n, 1)."""
+        nodes = self._law(target)
+        r = self._residual(target, nodes.frame())
+        assert r is not None
+        return (r.reshape(nodes.weight.shape) * nodes.weight).sum(-1, keepdim=True)
+
+    def _residual(self, target: Target, frame: pd.DataFrame) -> Tensor | None:
+        r = target.residual(self.design, frame)
+        if r is None:
+            return None
+        self._refuse_alternatives(target)
+        return torch.tensor(r, dtype=torch.float64, device=self.theta.device)
+
+    def _refuse_alternatives(self, target: Target) -> None:
+        if self.design.packing is not None:
+            raise OptionError(
+                f"{type(target).__name__} takes a number from each row of the data, but a choice has a row for each "
+                "alternative. Use targets.ChoiceEffect, CompensatingVariation, WTP or Custom."
+            )
+
+    def _law(self, target: Target) -> Points:
         if self.nodes is None:
             if self.design.packing is not None:
                 raise NotAvailable(
@@ -136,12 +198,61 @@ class Scores:
                 f"{type(target).__name__} averages over the observed treatment, which needs the law of the treatment "
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
             )
-        found = []
-        for rows, some in self.nodes.parts():
-            frame = some.frame()
-            u = some.units(frame)
+        return self.nodes
+
+    def _given_x(self, target: Target) -> Tensor:
+        """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
+        found, nodes = [], self._law(target)
+        weighted = target.weight(self.design, self.design.frame) is not None
+        numbered = target.numbers(self.design, self.design.frame) is not None
+        r, expected = target.residual(self.design, self.design.frame), None
+        if r is not None:
+            expected = self._expected(target)
+        for rows, some, (u, *scenarios) in nodes.units(target.scenarios(self.design)):
+            weight, frame = some.weight, some.frame() if weighted or numbered or r is not None else None
+            if frame is not None and weighted:
+                weight = weight * some.spread(self._weights(target, frame))
+            if frame is not None and expected is not None:
+                residual = self._residual(target, frame)
+                assert residual is not None
+                weight = weight * (residual.reshape(weight.shape) - expected[:, rows]) ** 2
+            if frame is not None:
+                scenarios += self._numbers(target, frame, u)
             theta = self.theta[:, rows, None, :].expand(*u.y.shape, -1)
-            at = self._evaluate(target, frame, u, some.units, theta)
-            weight = some.weight * some.spread(self._weights(target, frame))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
+                at = self._evaluate(target, u, scenarios, theta, 2)
             found.append((at.gradient * weight[..., None, None]).sum(2))
         return torch.cat(found, 1)
+
+
+def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:
+    """Influence values of combine(averages) with its value; of the averages, psi (n, q) around 0, and mu (q,)."""
+    with torch.enable_grad():
+        turn = torch.autograd.functional.jacobian(target.combine, mu)  # (r, q)
+    return psi @ turn.mT + target.combine(mu)
+
+
+def _part(u: Units, axis: int, rows: slice) -> Units:
+    """The units at some places of an axis."""
+    return Units(*(part.narrow(axis, rows.start, rows.stop - rows.start) for part in u))
+
+
+def _backward(h: Tensor, theta: Tensor) -> Tensor:
+    """The gradient of each row's h (..., q) in its theta (..., P), one pass for each value; (..., q, P)."""
+    rows = [
+        torch.autograd.grad(h[..., j].sum(), theta, retain_graph=True, materialize_grads=True)[0]
+        for j in range(h.shape[-1])
+    ]
+    return torch.stack(rows, -2)
+
+
+def _forward(h: Tensor, theta: Tensor) -> Tensor:
+    """The same, one pass for each parameter: the gradient of v'h is linear in v, with the wanted matrix as slope."""
+    v = torch.zeros_like(h, requires_grad=True)
+    (along,) = torch.autograd.grad(h, theta, v, create_graph=True, materialize_grads=True)
+    columns = [
+        torch.autograd.grad(along[..., p].sum(), v, retain_graph=True, materialize_grads=True)[0]
+        for p in range(theta.shape[-1])
+    ]
+    return torch.stack(columns, -1)

@@ -4,7 +4,7 @@ Discrete variables are classified jointly (one class for each combination of lev
 is location plus scale times an empirical standardised residual, given x and the class.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,70 +16,49 @@ from torch import Tensor
 from .design import Design
 from .errors import DataError
 from .families import Gaussian, Multinomial
+from .nodes import Nodes
 from .splits import Splits
 from .structure import Structure
 from .theta import Options, Theta, fit
-from .units import BLOCK, Units, blocks
-
-
-@dataclass(frozen=True)
-class Nodes:
-    """Points and weights that integrate over the structural variables, for each row and the group that held it out."""
-
-    weight: Tensor  # (R, n, Q), sums to 1
-    values: Mapping[str, np.ndarray]  # each structural variable, (R, n, Q)
-    design: Design
-    start: int = 0  # row of the design that the first row here is
-
-    def parts(self) -> "Iterator[tuple[slice, Nodes]]":
-        """The nodes of some rows after the other, with the rows."""
-        repeats, n, q = self.weight.shape
-        for rows in blocks(n, max(BLOCK // (repeats * q), 1)):
-            values = {name: value[:, rows] for name, value in self.values.items()}
-            yield rows, Nodes(self.weight[:, rows], values, self.design, self.start + rows.start)
-
-    def frame(self) -> pd.DataFrame:
-        """The rows of the design repeated for each repeat and node, with the node's values; R n Q rows."""
-        repeats, n, q = self.weight.shape
-        rows = self.start + np.tile(np.repeat(np.arange(n), q), repeats)
-        return self.design.frame.iloc[rows].reset_index(drop=True).assign(
-            **{name: value.reshape(-1) for name, value in self.values.items()}
-        )  # fmt: skip
-
-    def regressors(self, frame: pd.DataFrame) -> Tensor:
-        """The structural regressors of (an edit of) frame(); (R, n, Q, K)."""
-        return self.design.structural(frame).to(self.weight).unflatten(0, tuple(self.weight.shape))
-
-    def units(self, frame: pd.DataFrame) -> Units:
-        """regressors(frame) as units without an outcome; leading axes (R, n, Q)."""
-        d = self.regressors(frame)
-        return Units(torch.zeros_like(d[..., 0]), d, torch.ones_like(d[..., 0]))
-
-    def spread(self, values: Tensor) -> Tensor:
-        """Values of the rows of frame() at the points; (R n Q,) -> (R, n, Q)."""
-        return values.reshape(self.weight.shape)
+from .units import Units, blocks
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The combinations of levels of the discrete structural variables that occur in the data."""
+    """Combinations of levels of the discrete structural variables."""
 
     table: pd.DataFrame  # one row for each class, one column for each discrete variable
     code: Tensor  # (n,) long
 
     @classmethod
-    def of(cls, design: Design) -> "Cells":
-        names = [v.name for v in design.variables if v.kind == "discrete"]
+    def of(cls, design: Design, only: str | None = None) -> "Cells":
+        """Those of all discrete variables, or of one."""
+        names = [v.name for v in design.variables if v.kind == "discrete" and only in (None, v.name)]
         if not names:
             return cls(pd.DataFrame(index=[0]), torch.zeros(len(design.frame), dtype=torch.long))
         grouped = design.frame.groupby(names, sort=True, observed=True)
         table = grouped.size().index.to_frame(index=False)
-        for name in names:  # keep the dtype, so that the formula reads a node as it reads a row
-            table[name] = table[name].astype(design.frame[name].dtype)
-        return cls(table, torch.tensor(grouped.ngroup().to_numpy(), dtype=torch.long))
+        return cls(_typed(table, design), torch.tensor(grouped.ngroup().to_numpy(), dtype=torch.long))
+
+    @classmethod
+    def named(cls, design: Design, rows: Iterable[tuple[object, ...]]) -> "Cells":
+        """The given combinations of levels of the discrete variables, whether or not they occur.
+
+        The code of a row whose combination is none of them is -1.
+        """
+        names = [v.name for v in design.variables if v.kind == "discrete"]
+        table = pd.DataFrame(list(rows), columns=names)
+        observed = pd.MultiIndex.from_frame(design.frame[names].astype(object))
+        code = pd.MultiIndex.from_frame(table.astype(object)).get_indexer(observed)
+        return cls(_typed(table, design), torch.tensor(code, dtype=torch.long))
 
     def label(self, c: int) -> str:
         return ", ".join(f"{k}={v}" for k, v in self.table.iloc[c].items())
+
+
+def _typed(table: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """With the dtypes of the data, so that the formula reads a node as it reads a row."""
+    return table.astype({name: design.frame[name].dtype for name in table.columns})
 
 
 class Overlap(NamedTuple):
@@ -220,8 +199,8 @@ class FittedLaw:
             return self
         nodes = self.nodes(x, splits)
         try:
-            for _, some in nodes.parts():
-                some.regressors(some.frame())
+            for _ in nodes.units():
+                pass
         except DataError:
             t = torch.tensor(self.design.frame[list(self.continuous)].to_numpy(np.float64), device=x.device)
             return replace(self, support=torch.stack([t.amin(0), t.amax(0)]))

@@ -22,6 +22,7 @@ from .diagnostics import describe
 from .errors import OptionError
 from .goodness import goodness
 from .influence import Scores
+from .information import agreement
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
 from .results import Results
@@ -86,9 +87,11 @@ class Model:
         Raises OptionError for an unknown option, DataError where the data cannot support the fit.
         """
         seed, shown = _seed(rng)
+        chosen = _learners(learners)
         call = self.call._replace(fit=(*arguments(
             {"folds": folds, "members": members, "repeats": repeats, "network": network, "trainer": trainer,
-             "penalty": penalty, "learners": learners, "hessian": hessian, "device": device},
+             "penalty": penalty, "learners": chosen if learners is not None else None, "hessian": hessian,
+             "device": device},
             {"folds": 5, "repeats": 1, "penalty": 1e-3, "device": "auto"},
         ), *((("rng", shown),) if self.design.features or self.design.controls else ())))  # fmt: skip
         place = _device(device)
@@ -96,7 +99,6 @@ class Model:
         network = _part("network", network, MLP(), "build")
         trainer = _part("trainer", trainer, AdamW() if large else LBFGS(), "fit")
         members = (2 if large else 4) if members is None else members
-        chosen = _learners(learners)
         u = Units(*(t.to(place) for t in self.design.units))
         x = self.design.inputs.to(place)
         weight = self.design.weight.to(place)
@@ -141,7 +143,8 @@ class Model:
                 "homogeneous": self._loss(u, constant[splits.held_out], weight),
                 "theta(x)": self._loss(u, theta, weight),
             },
-            lam=lam, overlap=overlap, goodness=goodness(self.structure, u, theta, weight), call=call,
+            lam=lam, met=agreement(self.structure, u, theta, weight, lam), overlap=overlap, call=call,
+            goodness=goodness(self.structure, u, theta, weight),
         )  # fmt: skip
         kept = law if isinstance(law, FittedLaw) and centre is not None else None
         sampling = self._sampling(1, place)
@@ -171,7 +174,7 @@ class Model:
 
     def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:
         """Constant theta (G, P) with the outcome's standardisation undone, and not yet the regressors'."""
-        if self.structure.intercept is None or not self.structure.movable:
+        if self.structure.intercept is None:
             return theta
         family = self.structure.family
         return family.unstandardise(theta.clone(), standard.shift, standard.scale, self.structure.intercept)
@@ -198,7 +201,7 @@ class Model:
 def _learners(given: Any) -> tuple[str, ...]:
     if given is None:
         return LEARNERS
-    names = (given,) if isinstance(given, str) else tuple(given)
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
     if not names or not set(names) <= set(LEARNERS) or len(set(names)) < len(names):
         raise OptionError(f"learners={given!r}: give one or more of {', '.join(map(repr, LEARNERS))}, each once.")
     return names

@@ -21,11 +21,16 @@ def null_draws(correlation: np.ndarray, draws: int, rng: object) -> np.ndarray:
 
     correlation is (q, q), with zeros for what has no variance; returns (draws, q).
     """
+    return np.abs(normal_draws(correlation, draws, rng))
+
+
+def normal_draws(covariance: np.ndarray, draws: int, rng: object) -> np.ndarray:
+    """Draws of a normal law of mean 0; (q, q) -> (draws, q)."""
     if not isinstance(draws, int | np.integer) or draws < 1:
         raise OptionError(f"draws={draws!r}: give a whole number of multiplier draws above 0, for example 9999.")
-    normal = generator(rng).standard_normal((draws, len(correlation)))
-    values, vectors = np.linalg.eigh(correlation)
-    return np.abs(normal @ (vectors * np.sqrt(np.clip(values, 0, None))).T)
+    normal = generator(rng).standard_normal((draws, len(covariance)))
+    values, vectors = np.linalg.eigh(covariance)
+    return normal @ (vectors * np.sqrt(np.clip(values, 0, None))).T
 
 
 def adjust(z: np.ndarray, correlation: np.ndarray, method: str, draws: int, rng: object) -> np.ndarray:

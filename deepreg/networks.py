@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import OptionError
+from .seeds import generator
 
 Activation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]
 
@@ -153,6 +154,28 @@ class _Perceptron(torch.autograd.Function):
                 if i:
                     g = torch.bmm(g, parts[2 * i].mT)
         return torch.cat([piece.flatten(1) for piece in (*pieces, *tail)], 1), None, None
+
+
+class StructuralNet(nn.Module):
+    """One network x -> theta(x) as a torch module, for a training loop of your own.
+
+    `architecture` is what fit(network=) takes; its weights are one vector. `rng` seeds them, without touching torch's
+    global generator. forward maps (n, inputs) to (n, outputs), in single precision unless moved to another.
+
+    >>> import torch
+    >>> from deepreg.networks import MLP, StructuralNet
+    >>> StructuralNet(10, 2, MLP(hidden=(64, 32)), rng=0)(torch.randn(100, 10)).shape
+    torch.Size([100, 2])
+    """
+
+    def __init__(self, inputs: int, outputs: int, architecture: Architecture | None = None, rng: object = None) -> None:
+        super().__init__()
+        self.network = (MLP() if architecture is None else architecture).build(inputs, outputs)
+        seed = int(generator(rng).integers(2**62))
+        self.weights = nn.Parameter(self.network.init(1, torch.Generator().manual_seed(seed)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.forward(self.weights, x[None].to(self.weights))[0]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Portable: a result as it goes into a file, without its rows unless asked, and what such a file may hold."""
 
+import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,17 +15,18 @@ from .call import Call
 from .choicesets import ChoiceSets
 from .columns import Column
 from .coordinates import Coordinates
-from .curvature import Lambda
 from .design import Design
 from .document import Kind, Schema
-from .errors import DeepregError, FormulaError, NotAvailable
+from .errors import DeepregError, DeepregWarning, FormulaError, NotAvailable
 from .estimates import Estimates
 from .families import Family
 from .goodness import Goodness
 from .influence import Scores
+from .information import Lambda
 from .kept import Answer, Kept
-from .law import Cells, FittedLaw, Nodes, Overlap
+from .law import Cells, FittedLaw, Overlap
 from .networks import MLP, Network, Partitioned, StackedMLP, StackedModule
+from .nodes import Nodes
 from .packing import Packing
 from .sampling import Moments, Sampling
 from .splits import Splits
@@ -152,9 +154,11 @@ def portable(result: F, data: bool, more: tuple[Asked, ...]) -> F:
 def _answers(result: Fit, sampling: Sampling, more: Iterable[Asked]) -> tuple[Answer, ...]:
     """What a result is asked for by name, and the further targets, for both samples where they can be had."""
     asked: dict[tuple[Target, ...], bool] = {}  # whether it has to be had
-    for name in targets.names():
+    for target in targets.classes():
+        if not target.kept:
+            continue
         try:
-            asked[targets.resolve(name, result.design)] = False
+            asked[targets.resolve(target, result.design)] = False
         except DeepregError:  # no such effect in this model
             continue
     for together in result.usual():
@@ -163,12 +167,20 @@ def _answers(result: Fit, sampling: Sampling, more: Iterable[Asked]) -> tuple[An
         chosen = _bound(one if isinstance(one, tuple) else (one,), result.design)
         if odd := [target for target in chosen if type(target) not in _registered()]:
             raise NotAvailable(f"targets=[{odd[0]!r}]: a file holds no code, so the target has to be one of deepreg's.")
+        if odd := [target for target in chosen if _coded(target)]:
+            raise NotAvailable(
+                f"targets=[{type(odd[0]).__name__}(...)]: a file holds no code, and this target has a function in it. "
+                "Give the values that the function has for the rows used, as an array, or save without this target."
+            )
         asked[chosen] = True
     answers = []
     for chosen, wanted in asked.items():
         for sample in ("population", "fixed"):
             try:
-                found = result.estimate(*chosen, sample=sample)
+                with warnings.catch_warnings():
+                    if not wanted:
+                        warnings.simplefilter("ignore", DeepregWarning)  # nobody asked
+                    found = result.estimate(*chosen, sample=sample)
             except DeepregError:
                 if wanted:
                     raise
@@ -176,6 +188,13 @@ def _answers(result: Fit, sampling: Sampling, more: Iterable[Asked]) -> tuple[An
             bare = replace(found, psi=None, known=found.moments, sampling=sampling, rows=None)
             answers.append(Answer(chosen, sample, bare))
     return tuple(answers)
+
+
+def _coded(value: object) -> bool:
+    """Whether there is a function among the fields of a target."""
+    if isinstance(value, Target):
+        return any(_coded(getattr(value, one.name)) for one in fields(value))
+    return any(map(_coded, value)) if isinstance(value, tuple) else callable(value)
 
 
 def _bound(together: Iterable[One], design: Design) -> tuple[Target, ...]:

@@ -13,12 +13,12 @@ from torch import Tensor
 from . import asked, covariance, page, persist
 from .call import spelled
 from .comparison import Comparison, compare
-from .curvature import Lambda
 from .design import Design
 from .errors import NotAvailable, OptionError
 from .estimates import Estimates
 from .figures import Figures
 from .influence import Scores
+from .information import Lambda
 from .kept import Kept
 from .law import FittedLaw, Overlap
 from .portable import Asked
@@ -158,8 +158,9 @@ class Results:
 
     @property
     def prsquared(self) -> float:
-        """McFadden's 1 - llf / llnull, out of fold where theta varies; NaN for linear outcomes, which have rsquared."""
-        return float("nan") if self.structure.family.identity else 1 - self.llf / self.llnull
+        """McFadden's 1 - llf / llnull, out of fold where theta varies; NaN for densities, which have rsquared."""
+        family = self.structure.family
+        return float("nan") if family.identity or family.density else 1 - self.llf / self.llnull
 
     @property
     def rsquared(self) -> float:
@@ -192,7 +193,7 @@ class Results:
         family = self.structure.family
         if family.outcome != "number" or family.labels:
             raise NotAvailable(f"{wanted} needs an outcome that is one number, unlike that of family {family.name!r}.")
-        return pd.Series(self.design.units.y.cpu().numpy(), self.design.index[self.design.rows])
+        return pd.Series(self.design.units.y.cpu().numpy(), self.design.labels)
 
     @property
     def history(self) -> History | None:
@@ -203,7 +204,7 @@ class Results:
     def estimate(self, *targets: str | Target | type[Target], sample: str = "population") -> Estimates:
         """Targets with influence-function errors and their joint covariance.
 
-        Each target is a name ("ate", "ame", "att", "atu", "coefficient"), a class or an object of `deepreg.targets`.
+        Each target is a name, such as "ate", "ame" or "spread", a class or an object of `deepreg.targets`.
         `sample="fixed"` gives the variance given the features in hand, instead of that for the population.
         Raises OptionError, DataError or NotAvailable where a target does not apply, saying what to type.
         """
@@ -334,7 +335,7 @@ class Results:
         """Predictions of the mean, with errors and intervals where coefficients are constant; rows used."""
         design, values = self._at(new)
         cov = self.averages.cov if self.scores.constant else None
-        return predicted(self.structure.family, design.units, values, cov, design.index[design.rows])
+        return predicted(self.structure.family, design.units, values, cov, design.labels)
 
     def _at(self, new: object, regressors: bool = True) -> tuple[Design, Tensor]:
         if new is None:

@@ -12,6 +12,8 @@ from .errors import DataError
 from .families import Family
 from .units import Units, blocks
 
+_FLAT = 1e-9  # of the largest eigenvalue of the Hessian: a smaller one is 0
+
 
 class Pooled(NamedTuple):
     """The fit with constant theta, for each of G sets of weights."""
@@ -56,7 +58,7 @@ class Structure:
     @property
     def levels(self) -> tuple[int, ...]:
         """The columns of theta that controls may move: the intercepts and the ancillary parameters."""
-        k, blocks = len(self.terms), len(self.family.prefixes)
+        k, blocks = len(self.terms), max(len(self.family.prefixes), 1)
         return tuple(j for j in range(len(self.names)) if j >= blocks * k or j % k == self.intercept)
 
     @property
@@ -87,13 +89,15 @@ class Structure:
     def standard(self, u: Units) -> "Standard":
         """The units in coordinates in which neither origin nor unit of the outcome and the regressors matters.
 
-        Computed by subtraction, so that a variable far from 0 keeps its digits. Where the origin is not free, the units
-        are as the family takes them around an origin of its own.
+        Computed by subtraction, so that a variable far from 0 keeps its digits. Regressors whose origin is not free
+        stay as the family takes them around an origin of its own; without an intercept, so does the outcome.
         """
         turn = torch.eye(len(self.names), dtype=u.d.dtype, device=u.d.device)
-        if self.intercept is None or not self.movable:
+        if self.intercept is None:
             return Standard(self.family.around(u), turn, 0.0, 1.0)
         y, shift, unit = self.family.standardise(u)
+        if not self.movable:
+            return Standard(u._replace(y=y), turn, shift, unit)
         mean, scale = u.d.mean(0), u.d.std(0, correction=0)
         mean[self.intercept], scale[self.intercept] = 0.0, 1.0
         scale = torch.where(scale > 0, scale, 1.0)
@@ -109,7 +113,7 @@ class Structure:
         default all, and u.d may be (n, K) or (G, n, K).
 
         Minimises the weighted mean loss to a gradient of 1e-10 in the metric of the Hessian. Raises DataError when the
-        minimum does not exist (separated outcomes, collinear regressors).
+        minimum does not exist (separated outcomes, collinear regressors, a parameter that runs off to infinity).
         """
         family, parts = self.family, partial(_parts, u, weight, rows)
         groups = len(weight if rows is None else rows)
@@ -126,6 +130,9 @@ class Structure:
         for _ in range(200):
             each = [_derivatives(partial(loss, part=part), theta) for part in parts()]
             gradient, hessian = (torch.stack(one).sum(0) for one in zip(*each, strict=True))
+            for at, slope in zip(theta, gradient, strict=True):
+                if reason := family.limit(u, at, slope):
+                    raise DataError(f"family={family.name!r} has no homogeneous fit: {reason}")
             scale = hessian.diagonal(dim1=1, dim2=2).abs().clamp_min(1e-300).rsqrt()  # unit diagonal: free of units
             scaled = hessian * scale[:, :, None] * scale[:, None, :]
             if not bool(scaled.isfinite().all()):
@@ -133,12 +140,18 @@ class Structure:
             eigenvalues, vectors = torch.linalg.eigh(scaled)
             if bool((eigenvalues[:, -1] < 1e-12).any()):
                 break
-            inverse = eigenvalues.clamp_min(1e-10 * eigenvalues[:, -1:]).reciprocal()  # descends where not convex
+            size = eigenvalues.abs()  # descends where not convex
+            inverse = size.clamp_min(1e-10 * size.amax(1, keepdim=True)).reciprocal()
             rotated = (vectors.mT @ (scale * gradient)[:, :, None])[:, :, 0]
             step = -scale * (vectors @ (inverse * rotated)[:, :, None])[:, :, 0]
             decrement = (inverse * rotated**2).sum(1)
+            flat = (eigenvalues[:, 0] < _FLAT * eigenvalues[:, -1]) & (decrement < 1e-8 * (1 + value.abs()))
+            if bool(flat.any()):  # what is left of the gradient is that of a parameter on its way to infinity
+                raise self._singular(vectors[flat][0, :, 0])
             if bool((decrement < 1e-20 * (1 + value.abs())).all()):
-                return self._finish(parts, theta, hessian, eigenvalues, value)
+                if self._runs_off(u, theta, step):
+                    break
+                return self._finish(parts, theta, hessian, value)
             length = torch.ones(groups, dtype=theta.dtype, device=theta.device)
             for _ in range(60):
                 trial = objective(theta + length[:, None] * step)
@@ -150,18 +163,24 @@ class Structure:
             value = objective(theta)
         raise DataError(
             f"The homogeneous fit of family={family.name!r} did not converge in 200 Newton steps: the outcome may be "
-            f"separated by {', '.join(self.terms)}, or the terms collinear. Drop a term, or merge rare levels."
+            f"separated by {', '.join(self.terms)}, or the terms collinear. {family.advice}"
         )
 
-    def _finish(
-        self, parts: "Callable[[], Iterator[_Part]]", theta: Tensor, hessian: Tensor, eigenvalues: Tensor, value: Tensor
-    ) -> Pooled:
-        if bool((eigenvalues[:, 0] < 1e-9 * eigenvalues[:, -1]).any()):
-            raise DataError(
-                f"The Hessian of family={self.family.name!r} is singular at the homogeneous fit: the outcome is "
-                f"separated by, or the rows carry no information on, one of {', '.join(self.names)}. "
-                "Drop the term, or merge rare levels."
-            )
+    def _singular(self, direction: Tensor) -> DataError:
+        """What is said of a Hessian that vanishes along a direction (P,), in units in which its diagonal is 1."""
+        found = [name for name, share in zip(self.names, direction, strict=True) if float(share) ** 2 > 0.05]
+        return DataError(
+            f"The Hessian of family={self.family.name!r} is singular at the homogeneous fit: the outcome is "
+            f"separated by, or the rows carry no information on, one of {', '.join(found)}. {self.family.advice}"
+        )
+
+    def _runs_off(self, u: Units, theta: Tensor, step: Tensor) -> bool:
+        """Whether a step too short to change the loss still moves an index: a flat tail, as of separated outcomes."""
+        size = u.d.flatten(0, -2).square().mean(0).sqrt().repeat(len(self.family.prefixes))
+        at, change = theta[:, : len(size)] * size, step[:, : len(size)] * size
+        return bool((change.abs() > 1e-6 * (1 + at.abs())).any())
+
+    def _finish(self, parts: "Callable[[], Iterator[_Part]]", theta: Tensor, hessian: Tensor, value: Tensor) -> Pooled:
         power = torch.zeros_like(hessian)
         for u, weight in parts():
             score = score_of(self.family, u, theta[:, None, :].expand(*weight.shape, theta.shape[1]))

@@ -10,7 +10,7 @@ import torch
 from statsmodels.discrete.conditional_models import ConditionalLogit
 
 import deepreg
-from deepreg import Randomised
+from deepreg import Randomised, curvature, targets
 from deepreg.errors import DataError, FormulaError, NotAvailable, OptionError
 from deepreg.results import Results
 from deepreg.targets import ATE, ChoiceEffect, Coefficient, CompensatingVariation
@@ -201,6 +201,59 @@ def test_effects_need_the_law_of_the_choice_sets() -> None:
     result = deepreg.choice("chosen ~ price | x0", data[data.task < 300], unit="task", alternative="mode").fit(**FIT)
     with pytest.raises(NotAvailable, match="Randomised"):
         result.estimate(ChoiceEffect("price", of="a"))
+
+
+class Cost(Coefficient):
+    """A target that reads a number of each row."""
+
+    def numbers(self, design: object, frame: pd.DataFrame) -> np.ndarray:
+        return frame[["price"]].to_numpy()
+
+
+class Overlap(Coefficient):
+    """A target with weights by residuals of rows."""
+
+    def residual(self, design: object, frame: pd.DataFrame) -> np.ndarray:
+        return frame.price.to_numpy()
+
+
+def test_targets_of_ordinary_rows() -> None:
+    """Functions of the coefficients are as ever; what is of a row and not of a unit is refused."""
+    result = experiment()
+    own = result.scores.theta[0, :, list(result.params.index).index("price")].numpy()  # type: ignore[union-attr]
+    found = result.estimate(
+        targets.WTP("time", per="price", of="averages"), targets.Spread("price"), targets.Custom(_double, "double")
+    )
+    np.testing.assert_allclose(
+        found.value[[0, 2]], [-result.params.time / result.params.price, 2 * result.params.price]
+    )
+    np.testing.assert_allclose(found.plug_in[1], own.var(), rtol=1e-8)  # type: ignore[index]
+    for target in (Cost("price"), Overlap("price")):
+        with pytest.raises(OptionError, match=r"from each row of the data, but a choice.*ChoiceEffect"):
+            result.estimate(target)
+    for silent in (targets.TailProbability(1), targets.ConditionalVariance()):
+        with pytest.raises(NotAvailable, match="conditional_logit"):
+            result.estimate(silent)
+    with pytest.raises(NotAvailable, match="so do choices"):
+        result.plot.overlap()
+
+
+def _double(theta: pd.DataFrame) -> torch.Tensor:
+    return 2 * theta["price"]  # type: ignore[return-value]
+
+
+def test_a_regression_of_hessians_that_fails_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*args: object, **options: object) -> None:
+        raise torch.linalg.LinAlgError("linalg.cholesky: the input is not positive-definite")
+
+    monkeypatch.setattr(curvature, "fit", failing)
+    data, _ = drawn()
+    model = deepreg.choice("chosen ~ price + time | x0", data[data.task < 300], unit="task", alternative="mode")
+    with pytest.raises(DataError, match=r"of 2 coefficients .* 100 units .*fewer structural terms, .*Randomised\(\)"):
+        model.fit(**FIT)
+    rows = deepreg.structural("price ~ time | x0", data[data.task < 300])
+    with pytest.raises(DataError, match=r"fewer structural terms, hessian='estimated', or more rows"):
+        rows.fit(hessian="regressed", **FIT)
 
 
 def test_randomised_averages_over_choice_sets() -> None:

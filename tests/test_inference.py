@@ -2,61 +2,29 @@
 
 import numpy as np
 import pandas as pd
+import population
 import pytest
 import torch
+from population import exact, sigmoid
 
 import deepreg
 from deepreg import law as treatment_law
 from deepreg import targets
-from deepreg.curvature import EstimatedLaw, KnownLaw, integrated, invert
+from deepreg.curvature import EstimatedLaw, KnownLaw
 from deepreg.design import build
 from deepreg.errors import DataError, NotAvailable, OptionError
 from deepreg.families import get
 from deepreg.influence import Scores
-from deepreg.law import Nodes
-from deepreg.structure import Structure, score_of
+from deepreg.information import invert
+from deepreg.nodes import Nodes
+from deepreg.structure import Structure
 
 QUICK = {"folds": 2, "members": 1, "rng": 0, "progress": False}
 
 
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def exact(family, kind):
-    """A population of which every conditional expectation is a finite sum: 200 x, each with all its treatments.
-
-    Outcomes are the conditional means, so the score has mean zero at the true theta exactly.
-    """
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=200)
-    theta = np.stack([0.3 * x, 0.8 + 0.4 * np.sin(x)], 1)
-    if kind == "binary":
-        e = sigmoid(0.8 * x)
-        t, p = np.stack([np.zeros_like(x), np.ones_like(x)], 1), np.stack([1 - e, e], 1)
-    else:
-        points, mass = np.polynomial.hermite_e.hermegauss(9)
-        t, p = 0.5 * x[:, None] + (0.6 + 0.2 * sigmoid(x))[:, None] * points, np.tile(mass / mass.sum(), (200, 1))
-    q = t.shape[1]
-    frame = pd.DataFrame({"x": np.repeat(x, q), "t": t.ravel(), "w": p.ravel()})
-    rows = np.repeat(theta, q, 0)
-    eta = rows[:, 0] + rows[:, 1] * frame.t
-    frame["y"] = {"linear": eta, "logit": sigmoid(eta), "poisson": np.exp(eta)}[family]
-    design = build("y ~ t | x", frame, weights="w")
-    structure = Structure(get(family), design.terms)
-    values = torch.tensor(np.repeat(t, q, 0).reshape(1, 200 * q, q))
-    weight = torch.tensor(np.repeat(p, q, 0).reshape(1, 200 * q, q))
-    nodes = Nodes(weight, {"t": values.numpy()}, design)
-    return design, structure, torch.tensor(rows)[None], nodes
-
-
 def mean_psi(design, structure, theta, nodes, target):
-    lam = integrated(structure, theta, nodes, 0.0)
-    score = score_of(structure.family, design.units, theta)
-    scores = Scores(structure, design, design.units, theta, score, lam.inverse, nodes, constant=False)
-    psi, plug_in = scores.psi(target.bind(design))
-    weight = design.weight / design.weight.sum()
-    return float((psi[0, :, 0] * weight).sum()), float(plug_in[0, 0])
+    psi, plug_in = population.mean_psi(population.Population(design, structure, theta, nodes), theta, target)
+    return float(psi[0]), float(plug_in[0])
 
 
 CASES = [
@@ -171,7 +139,7 @@ def test_the_gradient_at_the_observed_treatment_would_leave_a_first_order_error(
     right = mean_psi(design, structure, moved, nodes, target)[0] - truth
 
     def observed_only(self, target):
-        at = self._evaluate(target, self.design.frame, self.u, self.theta)
+        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
         weight = self._weights(target, self.design.frame)
         return at.gradient * weight[:, None, None]
 
@@ -421,3 +389,28 @@ def test_effects_are_measured_against_the_base_level_of_the_regression():
     assert res.ate().names == ("ATE arm: a vs b", "ATE arm: c vs b")
     np.testing.assert_allclose(res.ate().value, res.params.iloc[1:])
     assert deepreg.structural("y ~ arm", frame).fit().ate().names == ("ATE arm: b vs a", "ATE arm: c vs a")
+
+
+def test_hessians_are_compared_with_lambda() -> None:
+    """For least squares and a binary treatment the eigenvalues are the means of t / p and (1 - t) / (1 - p)."""
+    data = deepreg.simulate.irm(n=400, rng=0).frame
+    result = deepreg.structural("y ~ t | x0 + x1", data.assign(w=1.0 + (data.x0 > 0)), weights="w").fit(
+        learners="smooth", folds=2, rng=0, progress=False
+    )
+    probability = result.overlap.probability.numpy().clip(result.overlap.floor.numpy())
+    p = (probability / probability.sum(1, keepdims=True))[:, 1]
+    w, t = 1.0 + (data.x0 > 0), data.t
+    wanted = sorted([np.average(t / p, weights=w), np.average((1 - t) / (1 - p), weights=w)])
+    shown = dict(result.facts.diagnostics)["Lambda^-1 Hessian:"]
+    assert shown == f"{wanted[0]:.2f} to {wanted[1]:.2f}"
+    assert not any("Lambda^-1" in note for note in result.facts.notes)
+
+
+def test_a_law_that_does_not_describe_the_data_is_noted() -> None:
+    data = deepreg.simulate.tutorial(n=400, rng=0).frame
+    wrong = deepreg.structural("y ~ treatment | x0", data, assignment=deepreg.KnownLaw(probability=0.8))
+    result = wrong.fit(learners="smooth", folds=2, rng=0, progress=False)
+    share = data.treatment.mean()
+    least, most = sorted([share / 0.8, (1 - share) / 0.2])
+    assert dict(result.facts.diagnostics)["Lambda^-1 Hessian:"] == f"{least:.2f} to {most:.2f}"
+    assert any("where it should be 1" in note for note in result.facts.notes)

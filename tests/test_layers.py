@@ -16,13 +16,14 @@ LAYERS = (
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
-    {"structure", "trainers", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
+    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
     {"theta", "report.summary", "report"},
-    {"law"},
+    {"law", "censoring"},
     {"choicesets"},
+    {"information"},
     {"curvature", "targets", "estimates"},
-    {"influence", "summary", "comparison", "asked"},
+    {"influence", "summary", "comparison", "asked", "best"},
     {"kept", "reading"},
     {"portable", "figures"},
     {"shapes", "page"},

@@ -606,3 +606,16 @@ def test_a_flipped_bit_is_seen(sound: bytes, tmp_path: Path) -> None:
             continue
         assert str(loaded.summary()) == wanted
     assert seen >= 195
+
+
+def test_hundreds_of_combinations_are_kept_only_where_asked(tmp_path: Path) -> None:
+    data = frame(N)
+    result = deepreg.structural("y ~ a + b", data.assign(
+        a=np.arange(N) % 2, b=np.arange(N) % 3 // 2)).fit()  # fmt: skip
+    result.save(tmp_path / "bare")
+    with pytest.raises(NotAvailable, match="Kept are"):
+        deepreg.load(tmp_path / "bare").estimate("combinations")
+    result.save(tmp_path / "asked", targets="combinations")
+    pd.testing.assert_frame_equal(
+        deepreg.load(tmp_path / "asked").estimate("combinations").frame(), result.estimate("combinations").frame()
+    )

@@ -1,42 +1,119 @@
 """Outcome families: what a unit loses at theta, and what it is expected to be."""
 
 import difflib
+from collections.abc import Callable
+
+from torch import Tensor
 
 from ..errors import OptionError
 from .base import Family
-from .binary import Logit
+from .binary import CLogLog, Logit, Probit
 from .categorical import Multinomial
 from .choice import ConditionalLogit
+from .combinatorial import Combinatorial
 from .continuous import Gaussian, Linear
 from .count import Poisson
+from .duration import Exponential, Gumbel, Weibull
+from .limited import Tobit, Truncated
+from .negbin import NegativeBinomial
+from .ordered import OrderedLogit, OrderedProbit
+from .own import FromLoss, from_loss
+from .positive import Gamma, InverseGaussian, LogNormal, Tweedie
+from .share import Beta, FractionalLogit, FractionalProbit
+from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 
-_REGISTRY: dict[str, type[Family]] = {
-    f.name: f for f in (Linear, Gaussian, Logit, Poisson, Multinomial, ConditionalLogit)
-}
+_FAMILIES: tuple[type[Family], ...] = (
+    Beta,
+    CLogLog,
+    Combinatorial,
+    ConditionalLogit,
+    Exponential,
+    FractionalLogit,
+    FractionalProbit,
+    Gamma,
+    Gaussian,
+    Gumbel,
+    HurdleNegativeBinomial,
+    HurdlePoisson,
+    InverseGaussian,
+    Linear,
+    LogNormal,
+    Logit,
+    Multinomial,
+    NegativeBinomial,
+    OrderedLogit,
+    OrderedProbit,
+    Poisson,
+    Probit,
+    Tobit,
+    Truncated,
+    Tweedie,
+    Weibull,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
+)
+_REGISTRY: dict[str, type[Family]] = {f.name: f for f in _FAMILIES}
 
-__all__ = ["ConditionalLogit", "Family", "Gaussian", "Linear", "Logit", "Multinomial", "Poisson", "get", "names"]
+__all__ = [
+    "Beta",
+    "CLogLog",
+    "Combinatorial",
+    "ConditionalLogit",
+    "Exponential",
+    "Family",
+    "FractionalLogit",
+    "FractionalProbit",
+    "FromLoss",
+    "Gamma",
+    "Gaussian",
+    "Gumbel",
+    "HurdleNegativeBinomial",
+    "HurdlePoisson",
+    "InverseGaussian",
+    "Linear",
+    "LogNormal",
+    "Logit",
+    "Multinomial",
+    "NegativeBinomial",
+    "OrderedLogit",
+    "OrderedProbit",
+    "Poisson",
+    "Probit",
+    "Tobit",
+    "Truncated",
+    "Tweedie",
+    "Weibull",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
+    "from_loss",
+    "get",
+    "names",
+]
 
 
 def names() -> list[str]:
     """Names accepted by `family=`.
 
     >>> import deepreg
-    >>> deepreg.families.names()
-    ['conditional_logit', 'gaussian', 'linear', 'logit', 'multinomial', 'poisson']
+    >>> "negbin" in deepreg.families.names()
+    True
     """
     return sorted(_REGISTRY)
 
 
-def get(family: "str | Family | type[Family]") -> Family:
-    """The Family meant by a name, a class or an object. Raises OptionError on anything else."""
+def get(family: "str | Family | type[Family] | Callable[..., Tensor]") -> Family:
+    """The Family meant by a name, a class, an object or a loss function. Raises OptionError on anything else."""
     if isinstance(family, Family):
         return family
     if isinstance(family, type) and issubclass(family, Family):
         return family()
     if isinstance(family, str) and family in _REGISTRY:
         return _REGISTRY[family]()
+    if callable(family) and not isinstance(family, type):
+        return from_loss(family)
     close = difflib.get_close_matches(str(family), names(), n=1)
     hint = f" Did you mean family={close[0]!r}?" if close else ""
     raise OptionError(
-        f"family={family!r} is not known; allowed are {', '.join(map(repr, names()))}, or a Family.{hint}"
+        f"family={family!r} is not known; allowed are {', '.join(map(repr, names()))}, a Family, or a function "
+        f"loss(y, d, theta).{hint}"
     )

@@ -1,5 +1,6 @@
 """The Family protocol: a loss per unit, a mean, a law of the outcome, and derivatives by automatic differentiation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,39 @@ def index(u: Units, theta: Tensor, block: int = 0) -> Tensor:
     return torch.stack(terms).sum(0) if len(terms) > 4 else sum(terms[1:], terms[0])  # reducing a short axis is slow
 
 
+def natural(u: Units, theta: Tensor, blocks: int = 1) -> tuple[Tensor, ...]:
+    """The linear indices d'theta of each block, then the ancillary parameters; (...) each."""
+    ancillary = theta[..., blocks * u.d.shape[-1] :].unbind(-1)
+    return (*(index(u, theta, block) for block in range(blocks)), *ancillary)
+
+
+def chained(core: Tensor, u: Units, blocks: int = 1) -> Tensor:
+    """The Hessian in theta of what has the Hessian `core` in natural(); (..., S, S) -> (..., P, P)."""
+    k, ancillary = u.d.shape[-1], core.shape[-1] - blocks
+    place = [*(block for block in range(blocks) for _ in range(k)), *range(blocks, blocks + ancillary)]
+    one = u.d.new_ones(*u.d.shape[:-1], ancillary)
+    factor = torch.cat([*[u.d] * blocks, one], -1)  # (..., P)
+    return core[..., place, :][..., :, place] * factor[..., :, None] * factor[..., None, :]
+
+
+def constant(u: Units) -> Tensor:
+    """Coefficients of an index that is 1 in every row, or as near to it as least squares gets; (K,)."""
+    d = u.d.flatten(0, -2)
+    size = d.square().mean(0).sqrt().clamp_min(1e-300)
+    d = d / size
+    return torch.linalg.pinv(d.mT @ d / len(d), hermitian=True) @ d.mean(0) / size
+
+
+def started(u: Units, values: Tensor, blocks: int = 1) -> Tensor:
+    """Theta at which natural() is `values` in every row; (S,) -> (P,)."""
+    return torch.cat([*(value * constant(u) for value in values[:blocks]), values[blocks:]])
+
+
+def weighted(u: Units, weight: Tensor) -> Tensor:
+    """d d' times a weight (...) of each unit; -> (..., K, K)."""
+    return u.d[..., :, None] * u.d[..., None, :] * weight[..., None, None]
+
+
 @dataclass(frozen=True)
 class Family:
     """A loss l(y, d, theta) per unit; theta is (..., P) and every method broadcasts over the leading axes.
@@ -34,11 +68,22 @@ class Family:
     """
 
     name: ClassVar[str]
-    extra: ClassVar[tuple[str, ...]] = ()  # ancillary parameters, after the coefficients
     outcome: ClassVar[str] = "number"  # or "levels": classes, in order; or "durations": Surv(time, event)
     identity: ClassVar[bool] = False  # whether mean(u, theta) is the index itself
     outcome_free: ClassVar[bool] = True  # whether the Hessian is free of y, given d and theta
+    advice: ClassVar[str] = "Drop the term, or merge rare levels."  # where a homogeneous fit does not exist
+    density: ClassVar[bool] = False  # whether the likelihood is a density of y, and so depends on the unit of y
     binary: ClassVar[bool] = False  # whether outcomes are 0 and 1, so that the mean is the probability of 1
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Names of the ancillary parameters, which come after the coefficients."""
+        return ()
+
+    @property
+    def censored(self) -> bool:
+        """Whether some outcomes are known in part, so that the expected Hessian depends on when they were last seen."""
+        return False
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -107,6 +152,13 @@ class Family:
         """Where Newton's method starts; (P,)."""
         return torch.zeros(len(self.names(("",) * u.d.shape[-1])), dtype=torch.float64, device=u.d.device)
 
+    def limit(self, u: Units, theta: Tensor, gradient: Tensor) -> str:
+        """What a homogeneous fit lacks that is running off to infinity at theta, and what to type; "" of any other.
+
+        theta and the gradient of the mean loss are (P,).
+        """
+        return ""
+
     def derivatives(self, u: Units, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Score (..., P) and Hessian (..., P, P) of the loss with respect to theta, by automatic differentiation."""
         theta = theta.detach().requires_grad_(True)
@@ -136,6 +188,18 @@ class Family:
         parts = (weight[..., None, None] * self.derivatives(u._replace(y=y), theta)[1] for y, weight in nodes)
         return sum(parts, theta.new_zeros(()))
 
+    def observed(self, u: Units, theta: Tensor, seen: Callable[[Tensor], Tensor]) -> Tensor:
+        """information() of a family with `censored` outcomes, seen at times (Q, ...) with probability seen(times).
+
+        (..., P) -> (..., P, P).
+        """
+        raise NotImplementedError
+
+    @property
+    def predicts(self) -> bool:
+        """Whether mean() is there."""
+        return True
+
     @property
     def closed(self) -> bool:
         """Whether information() is a formula, and so as cheap as the Hessian."""
@@ -152,6 +216,20 @@ class Family:
         """The p-quantile of y given d and x at theta, smooth in p; (..., P), (...) -> (...)."""
         raise NotAvailable(
             f"Family {self.name!r} states the mean of the outcome and not its law, so it has no quantiles."
+        )
+
+    def cdf(self, u: Units, theta: Tensor, y: Tensor) -> Tensor:
+        """P(outcome <= y) given d and x at theta, smooth in theta; (..., P), (...) -> (...)."""
+        raise NotAvailable(
+            f"Family {self.name!r} does not say how likely outcomes below a value are; choose a family that does, such "
+            "as 'gaussian' for any number, or 'logit' for whether the outcome is above the value."
+        )
+
+    def variance(self, u: Units, theta: Tensor) -> Tensor:
+        """Var(y | d, x) at theta; (..., P) -> (...)."""
+        raise NotAvailable(
+            f"Family {self.name!r} does not say the variance of the outcome; choose a family that does, such as "
+            "'gaussian' for any number."
         )
 
     def outcomes(self, u: Units, theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,25 +29,13 @@ class Linear(Family):
 
     def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Of a normal law with the mean squared residual as variance, as statsmodels' OLS has it."""
-        n = float(weight.sum())
-        variance = 2 * float((self.loss(u, theta) * weight).sum()) / n
-        return -0.5 * n * (math.log(2 * math.pi * variance) + 1) if variance > 0 else math.inf
+        return normal_log_likelihood(u.y - index(u, theta), weight)
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta)
 
     def check(self, u: Units, outcome: str) -> None:
-        largest, spread = float(u.y.abs().max()), float(u.y.max() - u.y.min())
-        if spread <= 1e-12 * largest:
-            raise DataError(
-                f"family={self.name!r} needs an outcome that varies, but {outcome!r} is {float(u.y[0]):g} in all "
-                f"{len(u.y)} rows used, to 12 digits; check the subset, or subtract a constant from it."
-            )
-        if largest > 1e100 or spread < 1e-100:
-            raise DataError(
-                f"family={self.name!r}: {outcome!r} has values as large as {largest:.1e} and a range of {spread:.1e}, "
-                "whose squares a computer cannot hold; measure it in other units."
-            )
+        check_varies(self.name, u.y, outcome)
 
     def standardise(self, u: Units) -> tuple[Tensor, float, float]:
         shift, scale = float(u.y.mean()), float(u.y.std(unbiased=False))
@@ -101,9 +89,37 @@ class Gaussian(Linear):
         out[..., -1, -1] = 2.0
         return out  # (..., P, P)
 
+    def variance(self, u: Units, theta: Tensor) -> Tensor:
+        return (2 * theta[..., -1]).exp()
+
+    def cdf(self, u: Units, theta: Tensor, y: Tensor) -> Tensor:
+        return torch.special.ndtr((y - index(u, theta)) * (-theta[..., -1]).exp())
+
     def quantile(self, u: Units, theta: Tensor, p: Tensor) -> Tensor:
         return index(u, theta) + theta[..., -1].exp() * torch.special.ndtri(p)
 
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(theta.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
         return index(u, theta) + theta[..., -1].exp() * noise
+
+
+def check_varies(family: str, y: Tensor, outcome: str) -> None:
+    """Raise DataError where squares of the outcome (n,) say nothing."""
+    largest, spread = float(y.abs().max()), float(y.max() - y.min())
+    if spread <= 1e-12 * largest:
+        raise DataError(
+            f"family={family!r} needs an outcome that varies, but {outcome!r} is {float(y[0]):g} in all "
+            f"{len(y)} rows used, to 12 digits; check the subset, or subtract a constant from it."
+        )
+    if largest > 1e100 or spread < 1e-100:
+        raise DataError(
+            f"family={family!r}: {outcome!r} has values as large as {largest:.1e} and a range of {spread:.1e}, "
+            "whose squares a computer cannot hold; measure it in other units."
+        )
+
+
+def normal_log_likelihood(residual: Tensor, weight: Tensor) -> float:
+    """Of a normal law with the mean squared residual as variance, each residual (n,) counted `weight` (n,) times."""
+    n = float(weight.sum())
+    variance = float((residual**2 * weight).sum()) / n
+    return -0.5 * n * (math.log(2 * math.pi * variance) + 1) if variance > 0 else math.inf

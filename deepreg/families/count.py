@@ -31,6 +31,15 @@ class Poisson(Family):
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta).exp()
 
+    def variance(self, u: Units, theta: Tensor) -> Tensor:
+        """That of the Poisson law, which the means do not need."""
+        return self.mean(u, theta)
+
+    def cdf(self, u: Units, theta: Tensor, y: Tensor) -> Tensor:
+        """Of the Poisson law, which the means do not need."""
+        count = y.floor().clamp_min(0.0)
+        return torch.special.gammaincc(count + 1, self.mean(u, theta)) * (y >= 0)
+
     def standardise(self, u: Units) -> tuple[Tensor, float, float]:
         scale = float(u.y.mean())
         return u.y / scale, 0.0, scale

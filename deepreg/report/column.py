@@ -97,7 +97,7 @@ def _series(part: Any, names: Sequence[str] | None = None) -> np.ndarray:
 def _effects(model: Results, head: str, place: str) -> tuple[Estimates, list[str]]:
     """The effects that can be had, and the variables whose effects cannot."""
     design = model.design
-    every, found = asked.effects(design), asked.possible(design, model.scores.integrable)
+    every, found = asked.effects(design), asked.possible(design, model.structure, model.scores.integrable)
     if found:
         had = {target.name for target in found.values()}
         lacking = dict.fromkeys(str(target.name) for target in every.values() if target.name not in had)
@@ -125,7 +125,7 @@ def _results(model: Results, effects: bool, place: str) -> Column:
         shown, lacking = _effects(model, head, place)
         head, what = f"{head}, average effects", "average effects"
     header = dict(model.facts.header)
-    measure, value = ("r2", model.rsquared) if model.structure.family.identity else ("pseudo_r2", model.prsquared)
+    measure, value = ("r2", model.rsquared) if np.isnan(model.prsquared) else ("pseudo_r2", model.prsquared)
     fit: dict[str, float | str] = {"n": float(model.nobs), "family": family, measure: value}
     remarks = []
     if not constant:

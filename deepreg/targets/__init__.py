@@ -5,31 +5,34 @@ import difflib
 from ..design import Design
 from ..errors import OptionError
 from .at import At
-from .average import ATE, ATT, ATU, Coefficient, Mean
+from .average import ATE, ATO, ATT, ATU, Coefficient, Mean
 from .base import Scenario, Target
 from .choice import ChoiceEffect, CompensatingVariation
+from .combinations import Combinations
+from .custom import Custom
+from .demand import ConsumerSurplus, Elasticity, Profit, Revenue
+from .distribution import ConditionalVariance, QuantileEffect, TailProbability
 from .marginal import AME
+from .policy import Contrast, PolicyDifference, PolicyValue
+from .pricing import OptimalPrice
+from .ratio import WTP
+from .spread import ShareAbove, Spread
 
 _REGISTRY: dict[str, type[Target]] = {
-    t.label: t for t in (Coefficient, Mean, ATE, ATT, ATU, AME, ChoiceEffect, CompensatingVariation)
-}
+    t.label: t
+    for t in (
+        Coefficient, Mean, ATE, ATT, ATU, ATO, AME, Contrast, Elasticity, WTP, Revenue, Profit, OptimalPrice,
+        ConsumerSurplus, PolicyValue, PolicyDifference, TailProbability, QuantileEffect, ConditionalVariance, Spread,
+        ShareAbove, Custom, Combinations, ChoiceEffect, CompensatingVariation,
+    )
+}  # fmt: skip
 
 __all__ = [
-    "AME",
-    "ATE",
-    "ATT",
-    "ATU",
-    "At",
-    "ChoiceEffect",
-    "Coefficient",
-    "CompensatingVariation",
-    "Mean",
-    "Scenario",
-    "Target",
-    "classes",
-    "names",
-    "resolve",
-]
+    "AME", "ATE", "ATO", "ATT", "ATU", "WTP", "At", "ChoiceEffect", "Coefficient", "Combinations",
+    "CompensatingVariation", "ConditionalVariance", "ConsumerSurplus", "Contrast", "Custom", "Elasticity", "Mean",
+    "OptimalPrice", "PolicyDifference", "PolicyValue", "Profit", "QuantileEffect", "Revenue", "Scenario", "ShareAbove",
+    "Spread", "TailProbability", "Target", "classes", "names", "resolve",
+]  # fmt: skip
 
 
 def names() -> list[str]:
@@ -37,7 +40,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.targets.names()
-    ['ame', 'ate', 'att', 'atu', 'choice_effect', 'coefficient', 'compensating_variation', 'mean']
+    ['ame', 'ate', 'ato', 'att', 'atu', ..., 'tail_probability', 'wtp']
     """
     return sorted(_REGISTRY)
 

@@ -57,8 +57,18 @@ class At(Target):
             for edit in self.target.scenarios(design)
         )
 
+    def numbers(self, design: Design, frame: pd.DataFrame) -> np.ndarray | None:
+        return self.target.numbers(design, frame.assign(**dict(self.values or ())))
+
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         return self.target.h(structure, theta, u, *scenarios)
+
+    def combine(self, averages: Tensor) -> Tensor:
+        return self.target.combine(averages)
+
+    @property
+    def averaged(self) -> bool:
+        return self.target.averaged
 
 
 def _moved(edit: Callable[[pd.DataFrame], Any], values: dict[str, float]) -> Callable[[pd.DataFrame], Any]:

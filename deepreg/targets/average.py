@@ -44,7 +44,7 @@ def some_variable(label: str, design: Design) -> tuple[Variable, ...]:
     return design.variables
 
 
-def _base(v: Variable, terms: tuple[str, ...]) -> object:
+def base_level(v: Variable, terms: tuple[str, ...]) -> object:
     """The level that the regression measures the others against: the one without a column; else the first."""
     word = rf"(?<!\w){re.escape(v.name)}(?!\w)[^:]*"
     bare = [
@@ -55,7 +55,7 @@ def _base(v: Variable, terms: tuple[str, ...]) -> object:
     return bare[0] if len(bare) == 1 else v.levels[0]
 
 
-def _shown(level: object) -> str:
+def shown(level: object) -> str:
     """A level in ten digits at most, a whole number without decimals."""
     if not isinstance(level, float):
         return str(level)
@@ -132,16 +132,16 @@ class Mean(Target):
         found = list(at) if several and np.ndim(at) == 1 else [at]
         if any(np.ndim(value) for value in found):
             raise OptionError(f"Mean({v.name!r}, at={self.at!r}): give one value of {v.name}, or a list of them.")
-        shown = [_shown(value) for value in found]
-        if len(set(shown)) < len(shown):
-            twice = next(one for one in shown if shown.count(one) > 1)
+        texts = [shown(value) for value in found]
+        if len(set(texts)) < len(texts):
+            twice = next(one for one in texts if texts.count(one) > 1)
             raise OptionError(f"Mean({v.name!r}, at=...) has two values that print as {twice}; give each value once.")
         if not found:
             raise OptionError(f"Mean({v.name!r}, at={self.at!r}): give one value of {v.name}, or a list of them.")
         return found
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        return structure.each(f"Mean {self.name}: {_shown(value)}" for value in self.values(design))
+        return structure.each(f"Mean {self.name}: {shown(value)}" for value in self.values(design))
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for value in self.values(design))
@@ -199,12 +199,12 @@ class ATE(Target):
                 f"{self.symbol}({self.name!r}) needs two values, but {self.name!r} is continuous. "
                 f"Name them: {self.symbol}({self.name!r}, hi=..., lo=...), or use AME({self.name!r})."
             )
-        base = _base(v, design.terms)
+        base = base_level(v, design.terms)
         return [(level, base) for level in v.levels if level != base]
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
         pairs = self.pairs(design)
-        return structure.each(f"{self.symbol} {self.name}: {_shown(hi)} vs {_shown(lo)}" for hi, lo in pairs)
+        return structure.each(f"{self.symbol} {self.name}: {shown(hi)} vs {shown(lo)}" for hi, lo in pairs)
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
         return tuple({str(self.name): value} for pair in self.pairs(design) for value in pair)
@@ -236,7 +236,7 @@ class ATT(ATE):
             )
         return pairs
 
-    def weight(self, design: Design, frame: pd.DataFrame) -> np.ndarray:
+    def weight(self, design: Design, frame: pd.DataFrame) -> np.ndarray | None:
         value = self.pairs(design)[0][self.among]
         chosen = (frame[self.name] == value).to_numpy(np.float64)
         if not chosen.any():
@@ -251,3 +251,31 @@ class ATU(ATT):
     label: ClassVar[str] = "atu"
     symbol: ClassVar[str] = "ATU"
     among: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class ATO(ATT):
+    """The average effect of hi against lo in the overlap: each x weighs e(x)(1 - e(x)), e(x) = P(t = hi | x).
+
+    It asks most of units that could have been at either level, and needs no trimming where overlap is thin. A row's
+    weight is (1{t = hi} - e(x))^2, which has that mean and leaves errors in e(x) to second order. Li, Morgan and
+    Zaslavsky (2018). Raises DataError where the treatment has more than two levels.
+    """
+
+    label: ClassVar[str] = "ato"
+    symbol: ClassVar[str] = "ATO"
+
+    def pairs(self, design: Design) -> list[tuple[object, object]]:
+        levels = variable(self.symbol, self.name, design).levels
+        if len(levels) != 2:
+            raise DataError(
+                f"ATO({self.name!r}) needs a treatment of two levels, but {self.name!r} has {len(levels) or 'none'}. "
+                f"Keep two with subset=, or ask for ATT({self.name!r}, hi=..., lo=...)."
+            )
+        return super().pairs(design)
+
+    def weight(self, design: Design, frame: pd.DataFrame) -> None:
+        return None
+
+    def residual(self, design: Design, frame: pd.DataFrame) -> np.ndarray:
+        return (frame[self.name] == self.pairs(design)[0][0]).to_numpy(np.float64)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -16,6 +16,8 @@ from .average import some_variable, variable
 from .base import Scenario, Target
 
 _STEP = 1e-4  # in standard deviations of t: truncation about 1e-9, rounding about 1e-12 of the mean's scale
+
+A = TypeVar("A", bound="AME")
 
 
 @dataclass(frozen=True)
@@ -31,37 +33,41 @@ class AME(Target):
     at: float | None = None
     step: float | None = None  # of the central difference; 1e-4 standard deviations of t unless given
     label: ClassVar[str] = "ame"
+    symbol: ClassVar[str] = "AME"
 
     @classmethod
     def defaults(cls, design: Design) -> tuple[Target, ...]:
-        found = tuple(cls(v.name) for v in some_variable("AME", design) if v.kind == "continuous")
+        found = tuple(cls(v.name) for v in some_variable(cls.symbol, design) if v.kind == "continuous")
         if not found:
+            known = ", ".join(v.name for v in design.variables)
             raise OptionError(
-                f"AME needs a continuous treatment, but {', '.join(v.name for v in design.variables)} has levels: "
-                "estimate('ate') gives the average effect of a change in level, and targets.AME('name') the derivative "
-                "in a numeric one."
+                f"{cls.symbol} needs a continuous treatment, but {known} has levels: "
+                f"estimate('ate') gives the average effect of a change in level, and targets.{cls.symbol}('name') the "
+                "derivative in a numeric one."
             )
         return found
 
     def _check(self, design: Design) -> Variable:
-        v = variable("AME", self.name, design)
+        v = variable(self.symbol, self.name, design)
         if v.sd is None:
-            raise OptionError(f"AME({v.name!r}): {v.name!r} is not a number; use ATE({v.name!r}).")
+            raise OptionError(f"{self.symbol}({v.name!r}): {v.name!r} is not a number; use ATE({v.name!r}).")
         at: object = self.at
         if at is not None and not isinstance(at, Real):
-            raise OptionError(f"AME({v.name!r}, at={at!r}): give one value of {v.name}, a number.")
+            raise OptionError(f"{self.symbol}({v.name!r}, at={at!r}): give one value of {v.name}, a number.")
         if self.step is not None and not self.step > 0:
-            raise OptionError(f"AME({v.name!r}, step={self.step!r}): give a number above 0, in units of {v.name}.")
+            raise OptionError(
+                f"{self.symbol}({v.name!r}, step={self.step!r}): give a number above 0, in units of {v.name}."
+            )
         return v
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
         name = self._check(design).name
-        return structure.each([f"AME {name}" if self.at is None else f"AME {name} at {self.at:g}"])
+        return structure.each([f"{self.symbol} {name}" + ("" if self.at is None else f" at {self.at:g}")])
 
     def observed(self, design: Design) -> bool:
         return self.at is None or len(design.variables) > 1
 
-    def bind(self, design: Design) -> "AME":
+    def bind(self: A, design: Design) -> A:
         sd = self._check(design).sd
         return replace(self, step=_STEP * sd) if self.step is None and sd is not None else self
 
