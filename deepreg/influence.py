@@ -113,9 +113,8 @@ class Scores:
     def _scenarios(self, target: Target) -> list[Units]:
         edits, like = target.scenarios(self.design), self.u
         names = {v.name for v in self.design.variables}
-        if (
-            edits and names and all(set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits)
-        ):  # the same in all rows
+        if edits and names and all(set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits):
+            # the same in all rows
             values = pd.DataFrame({name: [edit[name] for edit in edits] for name in names})
             found = [like._replace(d=one.expand(like.d.shape)) for one in self._d(values)]
         else:

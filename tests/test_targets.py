@@ -130,6 +130,16 @@ EVERY = [
 ]
 
 
+class OfDearUnits(targets.ChoiceEffect):
+    """With a weight that depends on what was drawn."""
+
+    def weight(self, design, frame):
+        return np.asarray(frame.price.groupby(frame.unit).transform("max"), dtype=np.float64)
+
+
+EVERY.append(pytest.param("conditional_logit", "choices", OfDearUnits("price", of="a"), id="weights-of-units"))
+
+
 def test_there_is_a_case_for_every_target():
     assert sorted(CASES) == targets.names()
     for name, found in CASES.items():
