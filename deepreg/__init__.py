@@ -11,9 +11,9 @@ from .version import version
 
 if TYPE_CHECKING:
     from . import datasets, families, interop, simulate, targets
-    from .api import load, structural
+    from .api import choice, load, structural
     from .best import best_combination
-    from .curvature import EstimatedLaw, KnownLaw, Regressed
+    from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
     from .networks import MLP, Replicated
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 _MODULES = ("datasets", "families", "interop", "simulate", "targets")
 _OBJECTS = {
     "best_combination": "best",
+    "choice": "api",
     "load": "api",
     "structural": "api",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",
+    "Randomised": "curvature",
     "Regressed": "curvature",
     "MLP": "networks",
     "Replicated": "networks",
@@ -52,10 +54,12 @@ __all__ = [
     "KnownLaw",
     "NotAvailable",
     "OptionError",
+    "Randomised",
     "Regressed",
     "Replicated",
     "__version__",
     "best_combination",
+    "choice",
     "datasets",
     "etable",
     "families",

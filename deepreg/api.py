@@ -10,10 +10,10 @@ from torch import Tensor
 
 from . import covariance, families, persist
 from .call import Call, arguments
-from .curvature import KnownLaw
+from .curvature import KnownLaw, Randomised
 from .design import build
 from .errors import DataError, OptionError
-from .families import Family, Linear, LinearSystem
+from .families import ConditionalLogit, Family, Linear, LinearSystem
 from .formula import instrumented, outcomes
 from .model import Model
 from .results import Results
@@ -94,17 +94,112 @@ def structural(
     chosen = families.get(family)
     if assignment is not None and not isinstance(assignment, KnownLaw):
         raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
+    options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
+    options["assignment"] = assignment
+    vcov = _covariance(vcov, cov_type, cov_kwds)
+    given = arguments({"family": family, **options, "vcov": vcov}, {"missing": "drop"})
+    return _model(formula, data, chosen, vcov, context, Call(given, formula=formula), **options)
+
+
+def choice(
+    formula: str,
+    data: object,
+    *,
+    unit: str,
+    alternative: str,
+    weights: str | None = None,
+    cluster: str | Sequence[str] | None = None,
+    subset: str | None = None,
+    missing: str = "drop",
+    assignment: Randomised | None = None,
+    vcov: str | dict[str, str] | None = None,
+    cov_type: str | None = None,
+    cov_kwds: Mapping[str, object] | None = None,
+    context: Mapping[str, object] | None = None,
+) -> Model:
+    """A conditional logit whose coefficients are functions of features: `chosen ~ attributes | features`.
+
+    The data are long: a row for each alternative that a unit (a trip, a purchase, a task of an experiment) could have
+    chosen, and 1 in the outcome of the one it chose. P(j) is proportional to exp(d_j'theta(x)), with d_j the structural
+    terms of the row and x the features of the unit. Choice sets may differ between units.
+
+    Parameters
+    ----------
+    formula : str
+        For example "chosen ~ price + time + C(mode) | income". Terms are coded as in a regression with an intercept,
+        which then cancels: C(mode) has a base alternative. Features are constant within a unit. Without a bar the fit
+        is the conditional logit of McFadden (1974).
+    data : pandas or polars DataFrame, pyarrow Table or Dataset, path of a file, or mapping of columns
+        Never changed. A row with a missing value is left out with its whole unit, as is a unit with one alternative;
+        both are counted in rows. Rows that `subset` takes away are taken as out of the choice set.
+    unit, alternative : str
+        Columns that say which unit a row belongs to, and which alternative it is.
+    weights, cluster : str, optional
+        As in structural(), constant within a unit. Errors take units as independent: where the same person has several,
+        give the person as `cluster`.
+    subset, missing, vcov, cov_type, cov_kwds, context
+        As in structural().
+    assignment : Randomised, optional
+        Where choice sets were drawn independently of the features; otherwise Lambda(x) is a regression of Hessians.
+
+    Returns
+    -------
+    Model
+        Call `.fit(rng=0)` on it.
+
+    Raises
+    ------
+    FormulaError, DataError, OptionError
+        Naming the column or argument, an example unit, what is allowed and what to type instead.
+
+    References
+    ----------
+    McFadden (1974), in Frontiers in Econometrics; Farrell, Liang and Misra (2021), Econometrica 89(1).
+
+    Examples
+    --------
+    >>> import deepreg, numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(0)
+    >>> data = pd.DataFrame({"trip": np.repeat(np.arange(200), 3), "mode": ["bus", "car", "train"] * 200})
+    >>> data["price"], data["income"] = rng.uniform(1, 5, 600), np.repeat(rng.normal(size=200), 3)
+    >>> utility = -data.price * np.exp(-0.5 * data.income) + rng.gumbel(size=600)
+    >>> data["chosen"] = (utility == utility.groupby(data.trip).transform("max")).astype(int)
+    >>> model = deepreg.choice("chosen ~ price + C(mode) | income", data, unit="trip", alternative="mode")
+    >>> res = model.fit(learners="smooth", folds=3, rng=0, progress=False)
+    >>> list(res.params.index)
+    ['C(mode)[T.car]', 'C(mode)[T.train]', 'price']
+    """
+    if assignment is not None and not isinstance(assignment, Randomised):
+        raise OptionError(f"assignment={assignment!r}: choices take deepreg.Randomised().")
+    for name, value in (("unit", unit), ("alternative", alternative)):
+        if not isinstance(value, str):
+            raise OptionError(f"{name}= is a {type(value).__name__}; give the name of a column as a string.")
+    if unit == alternative:
+        raise OptionError(f"unit={unit!r} and alternative={alternative!r} are one column; give two.")
+    options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
+    options["assignment"] = assignment
+    vcov = _covariance(vcov, cov_type, cov_kwds)
+    given = arguments({"unit": unit, "alternative": alternative, **options, "vcov": vcov}, {"missing": "drop"})
+    call, packed = Call(given, function="choice", formula=formula), (unit, alternative)
+    return _model(formula, data, ConditionalLogit(), vcov, context, call, packed=packed, **options)
+
+
+def _covariance(
+    vcov: str | dict[str, str] | None, cov_type: str | None, cov_kwds: Mapping[str, object] | None
+) -> str | dict[str, str] | None:
+    return vcov if cov_type is None and cov_kwds is None else covariance.translated(cov_type, cov_kwds, vcov)
+
+
+def _model(
+    formula: str, data: object, chosen: Family, vcov: Any, context: Any, call: Call, *, weights: Any, cluster: Any,
+    subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, packed: tuple[str, str] | None = None,
+) -> Model:  # fmt: skip
+    """The model of structural() and choice(), which call this and nothing between, for the names of their caller."""
     texts: tuple[tuple[str, Any], ...] = (("formula", formula), ("weights", weights), ("subset", subset))
     for name, value in texts:
         if value is not None and not isinstance(value, str):
             what = "the formula" if name == "formula" else "a query" if name == "subset" else "the name of a column"
             raise OptionError(f"{name}= is a {type(value).__name__}; give {what} as a string.")
-    if cov_type is not None or cov_kwds is not None:
-        vcov = covariance.translated(cov_type, cov_kwds, vcov)
-    given = arguments(
-        {"family": family, "weights": weights, "cluster": cluster, "subset": subset, "missing": missing,
-         "assignment": assignment, "vcov": vcov}, {"missing": "drop"},
-    )  # fmt: skip
     if isinstance(vcov, dict):
         if cluster is not None:
             raise OptionError("cluster= and vcov={'CRV1': ...} both name clusters; give one of them.")
@@ -112,7 +207,7 @@ def structural(
     named = context is not None
     if context is None:
         frame = inspect.currentframe()
-        caller = frame.f_back if frame is not None else None
+        caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
     _check_context(context)
     text, chosen, instrument = _system(formula, chosen)
@@ -123,10 +218,13 @@ def structural(
         cluster=cluster,
         subset=subset,
         missing=missing,
-        assignment=() if assignment is None else assignment.columns,
+        assignment=assignment.columns if isinstance(assignment, KnownLaw) else (),
         outcome=chosen.outcome,
         context=context,
+        packed=packed,
     )
+    if design.packing is not None:
+        chosen = ConditionalLogit(design.packing.names)
     chosen.check(design.units, design.outcome)
     chosen, units = chosen.bind(design.units, design.levels)
     design = replace(design, units=units)
@@ -143,14 +241,14 @@ def structural(
             "instrument is one number. Code it as 0 and 1, or as a number."
         )
     structure = Structure(chosen, design.terms, instrument)
-    if len(design.frame) <= len(structure.names):
+    if design.n <= len(structure.names):
         raise DataError(
-            f"{len(design.frame)} rows are used for the {len(structure.names)} coefficients "
+            f"{design.n} {'rows' if packed is None else 'units'} are used for the {len(structure.names)} coefficients "
             f"{', '.join(structure.names)}, which leaves none to judge their errors by. Use fewer terms, or more rows."
         )
     if named and design.recipe.context:
-        given += (("context", "context"),)
-    return Model(design, structure, kind, assignment, Call(given, formula=formula))
+        call = call._replace(model=(*call.model, ("context", "context")))
+    return Model(design, structure, kind, assignment, call)
 
 
 def _system(formula: str, chosen: Family) -> tuple[str, Family, str | None]:

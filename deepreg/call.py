@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 
 class Call(NamedTuple):
-    """The arguments of structural() and of fit() that differ from their defaults, as code, and what came after."""
+    """The arguments of the function that made the model and of fit() that differ from their defaults, as code, and
+    what came after."""
 
     model: tuple[tuple[str, str], ...] = ()
     fit: tuple[tuple[str, str], ...] = ()
     after: tuple[str, ...] = ()
     formula: str = ""
+    function: str = "structural"
 
     def then(self, method: str, *given: str) -> "Call":
         """The call followed by a method of the result, its arguments as code."""
@@ -22,7 +24,7 @@ class Call(NamedTuple):
         first = [spelled(self.formula), "data", *(f"{name}={text}" for name, text in self.model)]
         last = "".join(f".{text}" for text in (f"fit({_joined(self.fit)})", *self.after))
         lines = "".join(f"    {text},\n" for text in first)
-        return f"model = deepreg.structural(\n{lines})\nresult = model{last}"
+        return f"model = deepreg.{self.function}(\n{lines})\nresult = model{last}"
 
 
 def _joined(given: tuple[tuple[str, str], ...]) -> str:

@@ -51,7 +51,9 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed: the same number giv
 def fit(
     data: Annotated[str, typer.Argument(help="A .csv, .tsv, .dta, .xlsx or Parquet file.")],
     formula: Annotated[str, typer.Argument(help='For example "y ~ t | x1 + C(region)".')],
-    family: Annotated[str, typer.Option(help="linear, logit, poisson, negbin, weibull ...; an unknown name lists them.")] = "linear",
+    family: Annotated[
+        str, typer.Option(help="linear, logit, poisson, negbin, weibull ...; an unknown name lists them.")
+    ] = "linear",
     weights: Annotated[str | None, typer.Option(help="A column of sampling weights.")] = None,
     cluster: Annotated[list[str] | None, typer.Option(help="A column of clusters; twice for two ways.")] = None,
     subset: Annotated[str | None, typer.Option(help='Rows to use, for example "age >= 18".')] = None,

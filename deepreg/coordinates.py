@@ -62,7 +62,7 @@ class Standardised:
     """Units in a group's coordinates, and the problems that learners solve there."""
 
     coordinates: Coordinates
-    units: Units  # d is (1 or G, n, K)
+    units: Units  # d is (1 or G, n, ..., K)
     weight: Tensor  # (n,)
     fitted: Tensor  # (G, n) bool: the rows of each group's training and validation
     own_outcome: bool  # whether y is (G, n, ...)
@@ -74,7 +74,8 @@ class Standardised:
         """From n units in float64."""
         family, intercept, k = structure.family, structure.intercept, len(structure.terms)
         y, shift, scale = (u.y, 0.0, 1.0) if intercept is None else family.standardise(u)
-        mean, d = torch.zeros(k, dtype=u.d.dtype, device=u.d.device), u.d[None]  # (1, n, K)
+        mean = torch.zeros(k, dtype=u.d.dtype, device=u.d.device)
+        d = family.around(u).d[None]  # (1, n, ..., K)
         if structure.movable:
             mean = (u.d * weight[:, None]).sum(0) / weight.sum()
             mean[intercept] = 0.0

@@ -98,7 +98,7 @@ def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
     Raises OptionError for more than two names or a column that is in neither, NotAvailable where the rows of the fit
     were not saved, DataError where `data` has another number of rows or a cluster is missing in a row used.
     """
-    if len(design.frame) < design.n:
+    if len(design.rows) < design.n:
         raise NotAvailable(f"Other clusters need the rows of the fit, which were not saved. {AGAIN}")
     if not 1 <= len(names) <= 2 or len(set(names)) < len(names):
         raise OptionError(f"vcov={{'CRV1': {'+'.join(names)!r}}} is not allowed: name one column, or two that differ.")
@@ -128,6 +128,10 @@ def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
             raise DataError(
                 f"Cluster {name!r} is missing in {absent} of {len(frame)} rows used; fill it, or drop them."
             )
-    code = codes(pd.DataFrame(frame), names)
+    frame = pd.DataFrame(frame)
+    if design.packing is not None:
+        design.packing.check_constant(design.frame.assign(**{name: frame[name].to_numpy() for name in names}), names)
+        frame = frame.iloc[design.packing.first(design.frame)]
+    code = codes(frame, names)
     groups = tuple((code.max(axis=0) + 1).tolist())
     return replace(design, cluster=torch.from_numpy(code), cluster_names=tuple(names), groups=groups)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -11,23 +11,19 @@ from torch import Tensor
 
 from . import censoring, law
 from .censoring import Censoring
+from .choicesets import DrawnSets, Law, Points
 from .design import Design
 from .errors import DataError, OptionError
 from .families.nuisance import Precision
+from .information import Lambda, floored, integrated
 from .law import Cells, FittedLaw
-from .nodes import Nodes
 from .splits import Splits
 from .structure import Structure
 from .theta import Options, Theta, fit
-from .units import Units, blocks
+from .units import Units
 
-
-class Lambda(NamedTuple):
-    """The inverse of Lambda(x_i) at the held-out theta, and how far it can be trusted."""
-
-    inverse: Tensor  # (R, n, P, P)
-    smallest: float  # smallest eigenvalue relative to the mean Lambda, before flooring
-    floored: Tensor  # (n,) bool: rows with an eigenvalue raised to the floor, in any repeat
+_SHARE = 0.1  # of the mean Hessian in what is regressed, taken out again afterwards
+_DRAWN = "assignment=Randomised() where choice sets were drawn independently of the features, "
 
 
 class Curvature(Protocol):
@@ -39,10 +35,10 @@ class Curvature(Protocol):
     label: str
     three_way: bool
 
-    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> FittedLaw | None: ...
+    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> Law | None: ...
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
-        splits: Splits, nodes: Nodes | None, options: Options,
+        splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda: ...  # fmt: skip
 
 
@@ -77,7 +73,7 @@ class EstimatedLaw:
 
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
-        splits: Splits, nodes: Nodes | None, options: Options,
+        splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
         return integrated(structure, theta, nodes, self.floor, _censoring(structure, u, x, weight, splits, options))
@@ -213,7 +209,7 @@ class KnownLaw:
 
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
-        splits: Splits, nodes: Nodes | None, options: Options,
+        splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda:  # fmt: skip
         assert nodes is not None
         return integrated(structure, theta, nodes, 1e-6, _censoring(structure, u, x, weight, splits, options))
@@ -248,6 +244,55 @@ def _column(design: Design, value: float | str | None) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Randomised:
+    """Lambda(x) for choice sets that were drawn independently of x, as in conjoint and stated-choice experiments.
+
+    Lambda(x) is the mean, over observed choice sets, of the Hessian at theta(x): nothing is regressed, and averages
+    over the observed attributes can be had. `sets` of the units' choice sets are drawn for it, or all where there are
+    fewer; `floor` is the least eigenvalue of Lambda(x) relative to its mean over units. What experimenters did not
+    draw has no place among the structural terms: put what describes the unit behind the bar. Raises OptionError for
+    fewer than 2 sets, and for models whose structural terms hold a column that describes the unit.
+
+    >>> from deepreg import Randomised
+    >>> Randomised().label
+    'randomised choice sets'
+    """
+
+    sets: int = 200
+    floor: float = 1e-3
+    label = "randomised choice sets"
+    three_way = False
+
+    def __post_init__(self) -> None:
+        _check_fraction("Randomised", floor=self.floor)
+        if isinstance(self.sets, bool) or not isinstance(self.sets, int) or self.sets < 2:
+            raise OptionError(f"Randomised(sets={self.sets!r}): give a whole number of choice sets, 2 or more.")
+
+    def law(self, design: Design, x: Tensor, splits: Splits, options: Options) -> Law | None:
+        if design.packing is None:
+            raise OptionError(
+                f"{self!r} is of choice sets, but {design.formula!r} has one row for each outcome. For a treatment "
+                "that was assigned at random give KnownLaw(...)."
+            )
+        each = design.frame.groupby(design.packing.unit, observed=True, sort=False)
+        for one in design.packing.attributes:
+            if not (each[one.name].nunique() > 1).any():
+                raise OptionError(
+                    f"{self!r}: {one.name!r} describes the unit, being the same for all its alternatives, and was not "
+                    f"drawn with the choice set. Put it behind the bar of {design.formula!r} alone, or leave "
+                    "Randomised() out."
+                )
+        return DrawnSets.of(design, self.sets, options.generator, x.device)
+
+    def inverse(
+        self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
+        splits: Splits, nodes: Points | None, options: Options,
+    ) -> Lambda:  # fmt: skip
+        assert nodes is not None
+        return integrated(structure, theta, nodes, self.floor)
+
+
+@dataclass(frozen=True)
 class Regressed:
     """Lambda(x) by a network for its Cholesky factor, fitted to Hessians on a third part of the sample.
 
@@ -267,7 +312,7 @@ class Regressed:
 
     def inverse(
         self, structure: Structure, u: Units, x: Tensor, weight: Tensor, theta: Tensor, every: Callable[[], Tensor],
-        splits: Splits, nodes: Nodes | None, options: Options,
+        splits: Splits, nodes: Points | None, options: Options,
     ) -> Lambda:  # fmt: skip
         at = every()
         if structure.family.closed:  # E[Hessian | d, x] is less noisy and never indefinite
@@ -284,14 +329,23 @@ class Regressed:
             )
         half = torch.linalg.solve_triangular(lower[:, None], hessian, upper=False)
         white = torch.linalg.solve_triangular(lower[:, None], half.mT, upper=False)
+        eye = torch.eye(hessian.shape[-1], dtype=white.dtype, device=white.device)
+        white = (1 - _SHARE) * white + _SHARE * eye  # of full rank, or the fit may run away where Hessians have none
         family = Precision(hessian.shape[-1])
         third = splits.on_spare()
-        empty = Units(white, u.d[:, :0], u.mask)
-        fitted: Theta = fit(Structure(family, ()), empty, x, weight, third, options, own_outcome=True)
-        precision = family.mean(empty, fitted.held_out(x, splits))  # (R, n, P, P)
+        empty = Units(white, u.d.flatten(1)[:, :0], u.mask)
+        try:
+            fitted: Theta = fit(Structure(family, ()), empty, x, weight, third, options, own_outcome=True)
+            precision = family.mean(empty, fitted.held_out(x, splits))  # (R, n, P, P)
+            eigenvalues, vectors = torch.linalg.eigh(precision)
+        except (DataError, torch.linalg.LinAlgError) as error:
+            law = "" if not structure.family.lawful else "hessian='estimated', " if u.mask.dim() == 1 else _DRAWN
+            raise DataError(
+                f"The regression of the Hessians of {len(structure.names)} coefficients on the features failed, with "
+                f"{int((rows > 0).sum(1).min())} units in a spare fold. Use fewer structural terms, {law}or more rows."
+            ) from error
         unit = lower[splits.held_out]  # (R, n, P, P)
-        eigenvalues, vectors = torch.linalg.eigh(precision)
-        return _floored(1 / eigenvalues, vectors, unit, self.floor)
+        return floored((1 / eigenvalues - _SHARE) / (1 - _SHARE), vectors, unit, self.floor)
 
 
 def _censoring(
@@ -301,64 +355,3 @@ def _censoring(
     if not structure.family.censored:
         return None
     return censoring.learn(structure.terms, u, x, weight, splits, options)
-
-
-def integrated(
-    structure: Structure, theta: Tensor, nodes: Nodes, floor: float, unseen: Censoring | None = None
-) -> Lambda:
-    """Invert the node-weighted information at the held-out theta; (R, n, P) -> (R, n, P, P)."""
-    value, family = theta.new_empty(*theta.shape, theta.shape[-1]), structure.family
-    for rows, some, (u,) in nodes.units():
-        at = theta[:, rows, None, :].expand(*u.y.shape, -1)
-        each = family.information(u, at) if unseen is None else family.observed(u, at, unseen.seen(u.d, rows))
-        value[:, rows] = (each * some.weight[..., None, None]).sum(2)
-    return invert(value, floor)
-
-
-def invert(value: Tensor, floor: float) -> Lambda:
-    """Inverse with eigenvalues no smaller than `floor` relative to the mean over rows, which is free of units."""
-    mean = value.mean((0, 1))
-    eigenvalues = torch.linalg.eigvalsh(mean / mean.diagonal().outer(mean.diagonal()).sqrt())
-    if not float(eigenvalues[0]) > 1e-10:
-        raise DataError(
-            "The mean of Lambda(x) is singular: given the features, some combination of the structural regressors does "
-            "not vary, or the outcome hardly ever does. Remove the feature that decides the treatment, the redundant "
-            "term, or the rows that say nothing."
-        )
-    lower = torch.linalg.cholesky(mean)
-    half = torch.linalg.solve_triangular(lower, value, upper=False)
-    white = torch.linalg.solve_triangular(lower, half.mT, upper=False)
-    relative, vectors = torch.linalg.eigh(white)
-    return _floored(relative, vectors, lower, floor)
-
-
-def agreement(structure: Structure, u: Units, theta: Tensor, weight: Tensor, lam: Lambda) -> tuple[float, float]:
-    """The least and the largest eigenvalue of the mean of Lambda(x_i)^{-1} Hessian_i, at theta (R, n, P).
-
-    Both are 1 in expectation where the laws behind Lambda describe the data. For least squares and a treatment of 0
-    and 1 they are the means of t / p and (1 - t) / (1 - p).
-    """
-    total = torch.zeros_like(lam.inverse[0, 0])
-    for rows in blocks(len(u.d)):
-        part = Units(*(one[rows] for one in u))
-        hessian = structure.family.derivatives(part, theta[:, rows])[1]
-        total += (lam.inverse[:, rows] @ hessian * weight[rows, None, None]).sum((0, 1))
-    values = torch.linalg.eigvals(total / (len(theta) * weight.sum())).real
-    return float(values.min()), float(values.max())
-
-
-def _floored(relative: Tensor, vectors: Tensor, lower: Tensor, floor: float) -> Lambda:
-    """Inverse of lower @ vectors @ diag(relative) @ vectors' @ lower', with `relative` raised to the floor.
-
-    Raises DataError where most rows are touched: an average over rows that mostly say nothing is no estimate.
-    """
-    floored = (relative < floor).any(-1).any(0)  # (n,)
-    if float(floored.double().mean()) > 0.5:
-        raise DataError(
-            f"In {int(floored.sum()):,} of {len(floored):,} rows the data say next to nothing on some coefficient: "
-            "given the features, the treatment hardly varies there or the outcome is all but certain, so averages over "
-            "all rows are not identified. Remove the features that decide either, or keep other rows with subset=."
-        )
-    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
-    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
-    return Lambda(inverse, float(relative.min()), floored)

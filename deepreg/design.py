@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from deepreg import columns as door
-from deepreg import refusals
+from deepreg import packing, refusals
 from deepreg.columns import Column
 from deepreg.errors import DataError, DeepregWarning, OptionError
 from deepreg.formula import Parsed, near, read
+from deepreg.packing import Packing
 from deepreg.recipe import TRANSFORMS, Part, Recipe, Unseen, finite, learn, levels
-from deepreg.sample import Sample, codes, draw
+from deepreg.sample import Sample, codes, draw, without
 from deepreg.units import Units
 from deepreg.variables import Variable
 
@@ -28,6 +29,10 @@ class Design:
     units.y is (n,), units.d (n, K) with columns named by `terms` as statsmodels names them; x (n, p) and w (n, q) are
     the features and controls, standardised, clipped at +-5 standard deviations and in single precision. The other
     tensors are float64 but for cluster (n, 0|1|2), which holds codes 0..G-1.
+
+    Rows that were packed, by build(packed=...), are the alternatives inside n units: units.y is (n,) the position
+    chosen, units.d (n, J, K) and units.mask (n, J). `frame`, `index` and `rows` are then those of the rows, all other
+    tensors have a unit in each row, and no variable is the same thing for all of a unit, so `variables` is empty.
 
     Examples:
         >>> import numpy as np
@@ -58,6 +63,17 @@ class Design:
     notes: tuple[str, ...] = ()
     n: int = 0  # rows used, and clusters of each kind among them, also where the rows themselves were left behind
     groups: tuple[int, ...] = ()
+    packing: Packing | None = None
+
+    @property
+    def labels(self) -> pd.Index:
+        """The caller's names of the n units: index labels of the rows used, or the ids of what rows were packed to."""
+        return self.index[self.rows] if self.packing is None else self.packing.index
+
+    @property
+    def editable(self) -> tuple[Variable, ...]:
+        """The raw columns among the structural terms that a target may edit."""
+        return self.variables if self.packing is None else self.packing.attributes
 
     @property
     def levels(self) -> tuple[Any, ...]:
@@ -73,25 +89,27 @@ class Design:
     def structural(self, frame: pd.DataFrame) -> Tensor:
         """The structural columns d (len(frame), K) for an edited copy of rows of `self.frame`; any number of rows.
 
-        Raises DataError where the frame lacks a variable, holds a level not seen in training, or gives a value that is
-        not finite.
+        Packed, (units, J, K), for rows that are. Raises DataError where the frame lacks a variable, holds a level not
+        seen in training, or gives a value that is not finite.
         """
         formed, unseen = self.recipe.conform(frame, ["regressors"])
         if not unseen:
             matrix, unseen = self.recipe.matrix("regressors", formed)
         if unseen:
             raise DataError(" ".join(map(_unseen, unseen)))
-        return torch.from_numpy(
-            np.ascontiguousarray(finite(matrix, self.terms, " after the edit", "Choose values for which it is."))
-        )
+        part = self.recipe.regressors
+        matrix = part.scaled(finite(matrix, part.columns, " after the edit", "Choose values for which it is."))
+        d = torch.from_numpy(np.ascontiguousarray(matrix))
+        return d if self.packing is None else self.packing.pack(frame, d)
 
     def at(self, **values: Any) -> Units:
         """The same units with structural variables set to a scalar, an array (n,), or a callable of `self.frame`.
 
         Raises DataError for a name that is not a structural variable, an array of another length, or an unseen level.
         """
-        names = [variable.name for variable in self.variables]
-        edited = self.frame[names].copy(deep=False)
+        names = [variable.name for variable in self.editable]
+        inside = [] if self.packing is None else [self.packing.unit, self.packing.alternative]
+        edited = self.frame[list(dict.fromkeys([*names, *inside]))].copy(deep=False)
         for name, value in values.items():
             if name not in names:
                 raise DataError(
@@ -125,7 +143,12 @@ class Design:
             frame=self.frame[list(self.recipe.columns)].iloc[:0],
             index=pd.RangeIndex(0),
             rows=self.rows[:0],
+            packing=None if self.packing is None else self.packing.empty(),
         )
+
+    def first(self, frame: pd.DataFrame, values: np.ndarray) -> np.ndarray:
+        """Values for each unit, from values for each of its rows in (an edit of rows of) `self.frame`."""
+        return values if self.packing is None else values[self.packing.first(frame)]
 
     def _value(self, name: str, value: Any) -> Any:
         if callable(value):
@@ -158,6 +181,7 @@ def build(
     assignment: Sequence[str] = (),
     outcome: str = "number",
     context: Mapping[str, Any] | None = None,
+    packed: tuple[str, str] | None = None,
 ) -> Design:
     """Read a formula against data: the design of `outcome ~ structural terms | features | controls`.
 
@@ -167,8 +191,9 @@ def build(
     "raise" refuses them. `assignment` names columns that describe how the treatment was assigned, kept in the frame.
     `outcome` says what it may be: "number"; "levels", text and categories too, of which y holds the positions among
     the levels; "durations", also Surv(time, event), of which y is (n, 2); or "several", y1 + y2, of which y is (n, m).
-    `context` holds names the formula may use
-    besides columns (functions, constants).
+    `context` holds names the formula may use besides columns (functions, constants). `packed` names the columns of the unit and of the alternative inside it, of
+    data with a row for each alternative: the outcome is then 1 for the alternative chosen and 0 for the others,
+    features are constant within a unit, and structural terms have no intercept, though they are coded as with one.
 
     Raises FormulaError or DataError, saying what to type instead.
 
@@ -181,13 +206,16 @@ def build(
     context = dict(context or {})
     groups = _groups(cluster)
     table = door.table(data)
-    reserved = [*groups, *([] if weights is None else [weights])]
+    reserved = [*groups, *([] if weights is None else [weights]), *(packed or ())]
     parsed = read(formula, door.names(table), context, TRANSFORMS, reserved, outcome == "several")
     borrowed = {name: context[name] for name in sorted(parsed.borrowed)}
     refusals.refuse_arrays(borrowed, len(door.index(table)), formula)
     door.require(table, assignment, "assignment=")
     needed = {**parsed.columns, **({"assignment": tuple(assignment)} if assignment else {})}
-    sample = draw(table, needed, weights=weights, cluster=groups, subset=subset, missing=missing, context=context)
+    sample = draw(
+        table, needed, weights=weights, cluster=groups, subset=subset, missing=missing, context=context, packed=packed,
+        alone=False,
+    )  # fmt: skip
     if not len(sample.rows):
         raise DataError(f"No rows are left of {len(sample.index)}: {_shown(sample.dropped) or 'the data are empty'}.")
     learned = {name: Column.learn(series, name in parsed.categorical) for name, series in sample.columns.items()}
@@ -195,8 +223,13 @@ def build(
     frame = _frame({name: series for name, (_, series) in learned.items()}, sample)
     if outcome != "levels":
         refusals.check_outcome(parsed, columns)
-    parts, matrices, notes = _learn(parsed, frame, columns, borrowed, outcome)
+    inside = None
+    if packed is not None and sample.ids is not None:
+        inside = Packing.of(frame, sample.extra, sample.ids, packed, parsed.columns, columns)
+    parts, matrices, notes = _learn(parsed, frame, columns, borrowed, outcome, inside)
     d = matrices["regressors"]
+    if inside is not None:
+        d = inside.within(frame, d)
     refusals.check_regressors(parts["regressors"], d, parsed)
     recipe = Recipe(
         formula=formula,
@@ -210,8 +243,9 @@ def build(
         cluster=groups,
         context=borrowed,
     )
-    variables = tuple(Variable.of(name, frame[name], columns[name]) for name in parsed.columns["regressors"])
-    return _design(recipe, matrices, sample, frame, variables, tuple(notes))
+    variables = () if inside is not None else parsed.columns["regressors"]
+    of_rows = tuple(Variable.of(name, frame[name], columns[name]) for name in variables)
+    return _design(recipe, matrices, sample, frame, of_rows, tuple(notes), inside)
 
 
 def _design(
@@ -221,16 +255,24 @@ def _design(
     frame: pd.DataFrame,
     variables: tuple[Variable, ...],
     notes: tuple[str, ...],
+    inside: Packing | None,
 ) -> Design:
-    n = len(sample.rows)
+    rows = slice(None) if inside is None else inside.first(frame)  # the first of each unit
+    weight = sample.weight[rows]
+    n = len(weight)
     groups = tuple(name for name in recipe.cluster if name in sample.extra)
-    code = codes(sample.extra, groups)
+    code = codes(sample.extra.iloc[rows], groups)
     y = matrices.get("outcome", np.full((n, 1), np.nan))  # (n, 1), or (n, 2) of durations
     if "outcome" in matrices and recipe.levels:
         y = y @ np.arange(len(recipe.levels))[:, None]
-    d = matrices.get("regressors", np.full((n, len(recipe.regressors.names)), np.nan))
+    if "outcome" in matrices and inside is not None:
+        y = packing.chosen(inside, frame, y[:, 0], recipe.outcome.label)[:, None]
+    d = _tensor(matrices.get("regressors", np.full((len(frame), len(recipe.regressors.names)), np.nan)))
+    mask = torch.ones(len(frame), dtype=torch.float64)
+    if inside is not None:
+        d, mask = inside.pack(frame, d), inside.pack(frame, mask)
     return Design(
-        units=Units(_tensor(y[:, 0] if y.shape[1] == 1 else y), _tensor(d), torch.ones(n, dtype=torch.float64)),
+        units=Units(_tensor(y[:, 0] if y.shape[1] == 1 else y), d, mask),
         x=_tensor(matrices.get("features", np.empty((n, 0))), "float32"),
         w=_tensor(matrices.get("controls", np.empty((n, 0))), "float32"),
         terms=recipe.regressors.names,
@@ -238,7 +280,7 @@ def _design(
         controls=recipe.controls.names if recipe.controls else (),
         outcome=recipe.outcome.label,
         variables=variables,
-        weight=_tensor(sample.weight),
+        weight=_tensor(weight),
         cluster=torch.from_numpy(code),
         cluster_names=groups,
         frame=frame,
@@ -250,26 +292,34 @@ def _design(
         notes=notes,
         n=n,
         groups=tuple((code.max(axis=0) + 1).tolist()) if n else (0,) * len(groups),
+        packing=inside,
     )
 
 
 def _learn(
-    parsed: Parsed, frame: pd.DataFrame, columns: Mapping[str, Column], borrowed: Mapping[str, Any], outcome: str
-) -> tuple[dict[str, Part], dict[str, np.ndarray], list[str]]:
+    parsed: Parsed, frame: pd.DataFrame, columns: Mapping[str, Column], borrowed: Mapping[str, Any], outcome: str,
+    inside: Packing | None,
+) -> tuple[dict[str, Part], dict[str, np.ndarray], list[str]]:  # fmt: skip
     parts: dict[str, Part] = {}
     matrices: dict[str, np.ndarray] = {}
     notes: list[str] = []
     formed = frame.assign(**{name: column.conform(frame[name])[0] for name, column in columns.items()})
+    each = formed if inside is None else formed.iloc[inside.first(frame)].reset_index(drop=True)
     for name, terms in parsed.parts.items():
-        spec, matrix = learn(name, terms, formed, borrowed)
+        of_units = name in ("features", "controls")
+        spec, matrix = learn(name, terms, each if of_units else formed, borrowed)
         part = Part(spec, names := tuple(spec.column_names), names, tuple(range(matrix.shape[1])))
+        if name == "regressors" and inside is not None:
+            part = refusals.without_intercept(part, parsed, inside.alternative)
+            for one in packing.cancelling(inside, frame, part.scaled(matrix), part.names, parsed.text):
+                part = part.without(one)
         if name == "outcome":
             refusals.check_width([str(term) for term in terms], matrix, bool(levels(part)), outcome)
         if name in ("features", "controls") and matrix.shape[1]:
             part, found = part.scale(matrix)
             if not part.names:
                 raise DataError(
-                    f"All {name} of {parsed.text!r} are constant in the {len(frame)} rows used ({', '.join(found)}). "
+                    f"All {name} of {parsed.text!r} are constant in the {len(matrix)} rows used ({', '.join(found)}). "
                     "Name columns that vary, or drop the bar."
                 )
             notes.extend(f"{one} is constant in the rows used and was left out of the {name}." for one in found)
@@ -280,9 +330,14 @@ def _learn(
 def _rebuild(trained: Design, data: Any, skipped: set[str], policy: str) -> Design:
     recipe, outcome = trained.recipe, "outcome" not in skipped
     used = {part: names for part, names in recipe.used.items() if part not in skipped}
+    table, inside = door.table(data), trained.packing
+    packed = None if inside is None else (inside.unit, inside.alternative)
+    if packed is not None and "regressors" in skipped and not set(packed) <= set(door.names(table)):
+        inside = packed = None  # features alone: each row is a unit
     sample = draw(
-        door.table(data), used, weights=recipe.weights if outcome else None, cluster=recipe.cluster if outcome else ()
-    )
+        table, used, weights=recipe.weights if outcome else None, cluster=recipe.cluster if outcome else (),
+        packed=packed,
+    )  # fmt: skip
     unseen: dict[str, Unseen] = {}
     while True:  # a level may only show after a transform, so leave rows out and look again
         formed, found = recipe.conform(sample.columns, used)
@@ -293,30 +348,23 @@ def _rebuild(trained: Design, data: Any, skipped: set[str], policy: str) -> Desi
         if not found:
             break
         unseen.update({one.factor: one for one in found if one.factor not in unseen})
-        sample = _without(sample, found)
+        bad = np.logical_or.reduce([one.rows for one in found])
+        sample = without(sample, bad, "unseen level", None if inside is None else inside.unit)
     if unseen:
         message = " ".join(map(_unseen, unseen.values()))
         if policy == "raise":
             raise DataError(message + " Pass unseen='nan' to leave such rows out.")
-        count = sample.dropped["unseen level"]
+        count = sum(sample.dropped.get(cause, 0) for cause in ("unseen level", packing.INCOMPLETE))
         warnings.warn(f"{message} {count} row{'s are' if count > 1 else ' is'} left out.", DeepregWarning, stacklevel=5)
     for part, matrix in matrices.items():
         one = recipe.part(part)
         matrices[part] = one.scaled(finite(matrix, one.columns, f" in the {part}"))
     frame = _frame(formed, sample)
-    return _design(recipe, matrices, sample, frame, trained.variables, trained.notes)
-
-
-def _without(sample: Sample, unseen: Sequence[Unseen]) -> Sample:
-    bad = np.logical_or.reduce([one.rows for one in unseen])
-    keep = np.flatnonzero(~bad)
-    return sample._replace(
-        columns={name: series.iloc[keep].reset_index(drop=True) for name, series in sample.columns.items()},
-        weight=sample.weight[keep],
-        extra=sample.extra.iloc[keep].reset_index(drop=True),
-        rows=sample.rows[keep],
-        dropped={**sample.dropped, "unseen level": sample.dropped.get("unseen level", 0) + int(bad.sum())},
-    )
+    if inside is not None and packed is not None and sample.ids is not None:
+        inside = inside.on(frame, sample.extra, sample.ids, used)
+        if "features" in matrices:
+            matrices["features"] = matrices["features"][inside.first(frame)]
+    return _design(recipe, matrices, sample, frame, trained.variables, trained.notes, inside)
 
 
 def _unseen(one: Unseen) -> str:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 
 from .call import Call
-from .curvature import Lambda
 from .design import Design
 from .goodness import Goodness
+from .information import Lambda
 from .law import Overlap
 from .networks import Architecture
 from .splits import Splits

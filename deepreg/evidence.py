@@ -54,11 +54,12 @@ def maximise(
     free = torch.arange(groups * outputs, device=place.device) < outputs
     precision = torch.where(free, _FREE, precision.clamp(1e-6, 1e9))
     weight, total = target.weight, target.weight.sum(1)
+    counted = (weight > 0)[..., None]  # rows of no weight may be anywhere, and overflow
     out = outputs_of(columns, coefficient.unflatten(1, (size, outputs)))
     level = torch.zeros(sets, dtype=torch.long, device=place.device)  # of caution, in each set
     for tries in range(24):
         before_step, reach = precision, _REACH.to(place.device)[level][:, None]
-        score, curvature = target.derivatives(out)
+        score, curvature = target.derivatives(out.masked_fill(~counted, 0.0))
         gram, pull = _normal(columns, weight, score, curvature, out, chosen)
         mean = torch.stack([
             (curvature[:, rows] * weight[:, rows, None, None]).sum(1) for rows in blocks(len(columns))
@@ -182,7 +183,8 @@ def _step(
     def at(coefficient: Tensor) -> tuple[Tensor, Tensor]:
         out = outputs_of(columns, coefficient.unflatten(1, shape))
         penalty = 0.5 * (precision * chosen.take(coefficient) ** 2).sum(1)
-        return out, (target.value(out) * target.weight).sum(1) + penalty
+        value = target.value(out).masked_fill(target.weight == 0, 0.0)  # which may be infinite there
+        return out, (value * target.weight).sum(1) + penalty
 
     start = at(old)[1]
     direction = chosen.take(new - old)

@@ -16,6 +16,7 @@ from .influence import Scores
 from .kept import Kept
 from .law import Overlap
 from .level import check_alpha
+from .nodes import Nodes
 from .report.table import number
 from .structure import Structure
 from .summary import Facts
@@ -196,7 +197,9 @@ class Figures:
         self._rows("overlap")
         found, design = self.result.overlap, self.result.design
         if found is None:
-            raise NotAvailable("overlap() needs the law of the treatment, which hessian='regressed' does without.")
+            raise NotAvailable(
+                "overlap() needs the law of the treatment, which hessian='regressed' does without, and so do choices."
+            )
         v = self._variable("overlap", treatment)
         weight = _weight(design)
         if v.kind == "continuous":
@@ -213,7 +216,7 @@ class Figures:
         if level not in v.levels:
             raise OptionError(f"level={level!r}: the levels of {v.name} are {', '.join(map(repr, v.levels))}.")
         scores = self.result.scores
-        assert isinstance(scores, Scores) and scores.nodes is not None
+        assert isinstance(scores, Scores) and isinstance(scores.nodes, Nodes)
         cells = scores.nodes.levels(v.name, found.probability.shape[1]) == level
         chance = found.probability.cpu().numpy()[:, cells].sum(1)
         bounds = []

@@ -27,6 +27,8 @@ def goodness(structure: Structure, u: Units, theta: Tensor, weight: Tensor) -> G
     """
     family, weight = structure.family, weight * (len(weight) / weight.sum())
     llf = [family.log_likelihood(u, one, weight) for one in theta]
+    if u.mask.dim() > 1:  # a choice has no intercept: equal chances of all alternatives
+        return Goodness(sum(llf) / len(llf), family.log_likelihood(u, 0 * theta[0], weight), float("nan"))
     alone = Structure(family, ("Intercept",))
     constant = Units(u.y, torch.ones_like(u.d[:, :1]), u.mask)
     try:

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from .choicesets import Points
 from .design import Design, edited
 from .errors import DataError, DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
-from .nodes import Nodes, is_scalar
+from .nodes import is_scalar
 from .sampling import Sampling
 from .structure import Structure
 from .targets import Scenario, Target
@@ -46,7 +48,7 @@ class Scores:
     theta: Tensor  # (R, n, P)
     score: Tensor  # (R, n, P)
     inverse: Tensor  # (R, n, P, P)
-    nodes: Nodes | None
+    nodes: Points | None
     constant: bool
 
     @property
@@ -67,14 +69,13 @@ class Scores:
         """The values of the targets by their names, with their joint covariance; raises what psi() raises."""
         parts = [self.psi(t, sample) for t in targets]
         psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
-        rows = self.design.index[self.design.rows]
         frame = self.design.frame
         whole = all(t.weight(self.design, frame) is None and t.residual(self.design, frame) is None for t in targets)
         averaged = all(t.averaged for t in targets)
         groupable = whole and averaged and sample == "population" and not self.constant
         return Estimates(
-            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=rows, groupable=groupable,
-            constant=self.constant, sample=sample, delta=not averaged,
+            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels,
+            groupable=groupable, constant=self.constant, sample=sample, delta=not averaged,
         )  # fmt: skip
 
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
@@ -119,7 +120,11 @@ class Scores:
     def _shared(self, edits: Sequence[Scenario]) -> list[Tensor] | None:
         """d of edits that set every variable to one value for all rows, read at once; None of others."""
         names = {v.name for v in self.design.variables}
-        if not edits or not all(set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits):
+        if (
+            not edits
+            or not names
+            or not all(set(edit) == names and all(map(is_scalar, edit.values())) for edit in edits)
+        ):
             return None
         try:
             values = self._d(pd.DataFrame({name: [edit[name] for edit in edits] for name in names}))
@@ -132,6 +137,7 @@ class Scores:
         numbers = target.numbers(self.design, frame)
         if numbers is None:
             return []
+        self._refuse_alternatives(target)
         return [like._replace(d=torch.tensor(numbers).to(like.d).reshape(*like.d.shape[:-1], -1))]
 
     def _d(self, frame: pd.DataFrame) -> Tensor:
@@ -142,7 +148,8 @@ class Scores:
     ) -> Evaluated:  # fmt: skip
         """Block by block of theta's last axis but one, `axis` of the units: many scenarios need small blocks."""
         parts = []
-        for rows in blocks(theta.shape[-2], max(16 * BLOCK // max(len(scenarios), 1), 1)):
+        each = max(len(scenarios), 1) * u.mask.shape[axis + 1 :].numel()
+        for rows in blocks(theta.shape[-2], max(16 * BLOCK // each, 1)):
             own = theta[..., rows, :].detach().requires_grad_(True)
             with torch.enable_grad():
                 h = target.h(self.structure, own, _part(u, axis, rows), *(_part(s, axis, rows) for s in scenarios))
@@ -155,8 +162,8 @@ class Scores:
     def _weights(self, target: Target, frame: pd.DataFrame) -> Tensor:
         weight = target.weight(self.design, frame)
         if weight is None:
-            return torch.ones(len(frame), dtype=torch.float64, device=self.theta.device)
-        return torch.as_tensor(weight, dtype=torch.float64, device=self.theta.device)
+            weight = np.ones(len(frame))
+        return torch.as_tensor(self.design.first(frame, weight), dtype=torch.float64, device=self.theta.device)
 
     def _overlap(self, target: Target, frame: pd.DataFrame) -> Tensor:
         """(r - E[r | x])^2 of each row, 1 where the target has no such weights; (1 or R, n)."""
@@ -177,10 +184,26 @@ class Scores:
 
     def _residual(self, target: Target, frame: pd.DataFrame) -> Tensor | None:
         r = target.residual(self.design, frame)
-        return None if r is None else torch.tensor(r, dtype=torch.float64, device=self.theta.device)
+        if r is None:
+            return None
+        self._refuse_alternatives(target)
+        return torch.tensor(r, dtype=torch.float64, device=self.theta.device)
 
-    def _law(self, target: Target) -> Nodes:
+    def _refuse_alternatives(self, target: Target) -> None:
+        if self.design.packing is not None:
+            raise OptionError(
+                f"{type(target).__name__} takes a number from each row of the data, but a choice has a row for each "
+                "alternative. Use targets.ChoiceEffect, CompensatingVariation, WTP or Custom."
+            )
+
+    def _law(self, target: Target) -> Points:
         if self.nodes is None:
+            if self.design.packing is not None:
+                raise NotAvailable(
+                    f"{type(target).__name__} averages over the observed attributes, which needs their law given x. "
+                    "Where choice sets were drawn independently of x, give choice(assignment=deepreg.Randomised()); "
+                    "without features nothing is needed."
+                )
             raise NotAvailable(
                 f"{type(target).__name__} averages over the observed treatment, which needs the law of the treatment "
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
@@ -198,7 +221,7 @@ class Scores:
         for rows, some, (u, *scenarios) in nodes.units(target.scenarios(self.design)):
             weight, frame = some.weight, some.frame() if weighted or numbered or r is not None else None
             if frame is not None and weighted:
-                weight = weight * self._weights(target, frame).reshape(weight.shape)
+                weight = weight * some.spread(self._weights(target, frame))
             if frame is not None and expected is not None:
                 residual = self._residual(target, frame)
                 assert residual is not None

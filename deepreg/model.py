@@ -16,13 +16,14 @@ from . import covariance
 from . import splits as cross_fitting
 from . import theta as surface
 from .call import Call, arguments
-from .curvature import Curvature, EstimatedLaw, KnownLaw, Regressed, agreement
+from .curvature import Curvature, EstimatedLaw, KnownLaw, Randomised, Regressed
 from .design import Design
 from .diagnostics import describe, instrumented
 from .errors import OptionError
 from .goodness import goodness
 from .influence import Scores
-from .law import Cells
+from .information import agreement
+from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
 from .results import Results
 from .sampling import Sampling
@@ -45,7 +46,7 @@ class Model:
     design: Design
     structure: Structure
     vcov: str
-    assignment: KnownLaw | None = None
+    assignment: KnownLaw | Randomised | None = None
     call: Call = field(default_factory=Call)
 
     def __repr__(self) -> str:
@@ -94,7 +95,7 @@ class Model:
             {"folds": 5, "repeats": 1, "penalty": 1e-3, "device": "auto"},
         ), *((("rng", shown),) if self.design.features or self.design.controls else ())))  # fmt: skip
         place = _device(device)
-        large = len(self.design.frame) > LARGE
+        large = self.design.n > LARGE
         network = _part("network", network, MLP(), "build")
         trainer = _part("trainer", trainer, AdamW() if large else LBFGS(), "fit")
         members = (2 if large else 4) if members is None else members
@@ -109,7 +110,7 @@ class Model:
         # raises where the fit without features does not exist
         self.structure.pooled(self.structure.standard(u).units, weight[None])
         generator = torch.Generator().manual_seed(seed)
-        curvature = _curvature(hessian, self.assignment, self.structure.family.lawful)
+        curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
         splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
         with _threads(len(x)), _Bar(progress) as bar:
             options = Options(chosen, network, trainer, float(penalty), place, generator, bar.step)
@@ -117,7 +118,7 @@ class Model:
             nuisance = replace(options, learners=LEARNERS)  # a law of t by less than all would confound
             law = curvature.law(self.design, x, splits, nuisance)
             centre = None
-            if law is not None and law.everywhere and self.structure.movable:
+            if isinstance(law, FittedLaw) and law.everywhere and self.structure.movable:
                 centre = law.centre(x, self.structure.slopes.to(place))
             p = self.design.x.shape[1]
             reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
@@ -135,7 +136,7 @@ class Model:
         standard = self.structure.standard(u)
         constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
         constant = self._unstandardised(standard, constant) @ standard.turn.T
-        overlap = None if law is None else law.overlap(x, splits)
+        overlap = law.overlap(x, splits) if isinstance(law, FittedLaw) else None
         facts = describe(
             self.design, self.structure, options.network, curvature.label, shown, fitted, splits,
             loss={
@@ -145,7 +146,7 @@ class Model:
             lam=lam, met=agreement(self.structure, u, theta, weight, lam), overlap=overlap, call=call,
             goodness=goodness(self.structure, u, theta, weight),
         )  # fmt: skip
-        kept = law if centre is not None else None
+        kept = law if isinstance(law, FittedLaw) and centre is not None else None
         sampling = self._sampling(1, place)
         return Results(self.design, self.structure, scores, sampling, facts, splits, fitted, kept, lam, overlap)
 
@@ -193,7 +194,7 @@ class Model:
         code = Cells.of(self.design).code
         stratum = code if int(code.max()) > 0 and cluster is None else None
         return cross_fitting.make(
-            len(self.design.frame), folds=folds, members=members, repeats=repeats, generator=generator,
+            self.design.n, folds=folds, members=members, repeats=repeats, generator=generator,
             cluster=cluster, stratum=stratum, spare=spare,
         )  # fmt: skip
 
@@ -216,12 +217,19 @@ def _part(name: str, value: Any, default: Any, method: str) -> Any:
     return value
 
 
-def _curvature(hessian: str | Curvature | None, assignment: KnownLaw | None, lawful: bool) -> Curvature:
+def _curvature(
+    hessian: str | Curvature | None, assignment: KnownLaw | Randomised | None, lawful: bool, design: Design
+) -> Curvature:
     if assignment is not None:
         if hessian is not None:
             raise OptionError("hessian= and assignment= both say how Lambda(x) is learned; give one of them.")
         return assignment
-    if hessian == "regressed" or (hessian is None and not lawful):
+    if design.packing is not None and (hessian == "estimated" or isinstance(hessian, EstimatedLaw | KnownLaw)):
+        raise OptionError(
+            f"hessian={hessian!r} is the law of a treatment, but {design.formula!r} has choice sets. Leave it out (the "
+            "Hessian is then regressed on x), or give deepreg.Randomised() where they were drawn independently of x."
+        )
+    if hessian == "regressed" or (hessian is None and (not lawful or design.packing is not None)):
         return Regressed()
     if hessian is None or hessian == "estimated":
         return EstimatedLaw()

@@ -49,6 +49,10 @@ class Nodes:
             **{name: value.reshape(-1) for name, value in self.values.items()}
         )  # fmt: skip
 
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of the rows of frame() at the points; (R n Q,) -> (R, n, Q)."""
+        return values.reshape(self.weight.shape)
+
     def units(self, edits: Sequence[Mapping[str, object]] = ()) -> "Iterator[tuple[slice, Nodes, list[Units]]]":
         """For each of parts(), the units as they are, and with variables set to values or functions of frame().
 

@@ -12,9 +12,9 @@ from . import families, recipe, tables, targets
 from .additive import Additive
 from .basis import Basis, Smooth
 from .call import Call
+from .choicesets import ChoiceSets
 from .columns import Column
 from .coordinates import Coordinates
-from .curvature import Lambda
 from .design import Design
 from .document import Kind, Schema
 from .errors import DeepregError, DeepregWarning, FormulaError, NotAvailable
@@ -22,10 +22,12 @@ from .estimates import Estimates
 from .families import Family
 from .goodness import Goodness
 from .influence import Scores
+from .information import Lambda
 from .kept import Answer, Kept
 from .law import Cells, FittedLaw, Overlap
 from .networks import MLP, Network, Partitioned, StackedMLP, StackedModule
 from .nodes import Nodes
+from .packing import Packing
 from .sampling import Moments, Sampling
 from .splits import Splits
 from .structure import Structure
@@ -85,6 +87,7 @@ _RECORDS = (
     Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Call, Sampling, Estimates,
     Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
     MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda,
+    Packing, ChoiceSets,
 )  # fmt: skip
 _HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)
 

@@ -1,5 +1,6 @@
 """Predictions of the mean outcome, with errors where there are valid ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,10 +10,33 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from .design import Design
 from .errors import NotAvailable
 from .families import Family
 from .level import check_alpha
+from .structure import Structure
 from .units import Units
+
+
+def placed(design: Design, values: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """Values (n, q) of the units on the caller's index, or by the ids of packed units; NaN for dropped ones."""
+    inside = design.packing
+    index, rows = (design.index, design.rows) if inside is None else (inside.ids, inside.used)
+    full = np.full((len(index), len(names)), np.nan)
+    full[rows] = values
+    return pd.DataFrame(full, index=index, columns=list(names))
+
+
+def means(design: Design, structure: Structure, theta: Tensor) -> pd.Series | pd.DataFrame:
+    """E[y | d, x] at theta (n, P) on the caller's index; of alternatives, the probability of each row's."""
+    value = structure.mean(design.units, theta)
+    if design.packing is not None:
+        chance = np.full(len(design.index), np.nan)
+        chance[design.rows] = design.packing.unpack(design.frame, value)
+        return pd.Series(chance, design.index, name=design.outcome)
+    labels = structure.family.labels
+    frame = placed(design, value.numpy(), labels or [design.outcome])
+    return frame if labels else frame.iloc[:, 0]
 
 
 class Index(NamedTuple):

@@ -141,11 +141,17 @@ class Part:
         names = tuple(self.names[j] for j in keep)
         return replace(self, names=names, keep=tuple(keep.tolist()), mean=mean[keep], sd=sd[keep]), dropped
 
+    def without(self, name: str) -> "Part":
+        """The part without one column, which its terms are still coded with."""
+        keep = tuple(j for j in self.keep if self.columns[j] != name)
+        return replace(self, names=tuple(self.columns[j] for j in keep), keep=keep)
+
     def scaled(self, matrix: np.ndarray) -> np.ndarray:
-        """The kept columns, standardised with the training means and sds and clipped at +-5."""
+        """The kept columns; where there is a scaling, standardised with training means and sds and clipped at +-5."""
+        kept = matrix if len(self.keep) == matrix.shape[1] else matrix[:, self.keep]
         if self.mean is None or self.sd is None:
-            return matrix
-        scaled = (matrix if len(self.keep) == matrix.shape[1] else matrix[:, self.keep]) - self.mean
+            return kept
+        scaled = kept - self.mean
         scaled /= self.sd
         return np.clip(scaled, -CLIP, CLIP, out=scaled)
 

@@ -50,6 +50,30 @@ def check_outcome(parsed: Parsed, columns: Mapping[str, Column]) -> None:
         )
 
 
+def without_intercept(part: Part, parsed: Parsed, alternative: str) -> Part:
+    """The part of a choice, in which the intercept cancels; FormulaError for one that was coded without it.
+
+    Controls are refused as well: they would move an intercept.
+    """
+    formula = parsed.text
+    if parsed.controls is not None:
+        raise FormulaError(
+            f"The formula {formula!r} has a third part. Controls move the intercept alone, and a choice has none: "
+            "'chosen ~ price | income'."
+        )
+    if "Intercept" not in part.names:
+        raise FormulaError(
+            f"The formula {formula!r} takes the intercept out. A choice has none, and factors such as "
+            f"C({alternative}) are coded with a base level as if there were one: leave '- 1' or '0 +' out."
+        )
+    if len(part.names) == 1:
+        raise FormulaError(
+            f"The formula {formula!r} has no structural term that could move a choice. Name an attribute of the "
+            f"alternatives, or C({alternative}): 'chosen ~ price + C({alternative})'."
+        )
+    return part.without("Intercept")
+
+
 def check_regressors(part: Part, d: np.ndarray, parsed: Parsed) -> None:
     """DataError for regressors that are constant, too many or collinear; FormulaError where there are none."""
     n, k = d.shape

@@ -13,16 +13,16 @@ from torch import Tensor
 from . import asked, covariance, page, persist
 from .call import spelled
 from .comparison import Comparison, compare
-from .curvature import Lambda
 from .design import Design
 from .errors import NotAvailable, OptionError
 from .estimates import Estimates
 from .figures import Figures
 from .influence import Scores
+from .information import Lambda
 from .kept import Kept
 from .law import FittedLaw, Overlap
 from .portable import Asked
-from .prediction import Prediction, predicted
+from .prediction import Prediction, means, placed, predicted
 from .report.summary import Summary
 from .sampling import Sampling
 from .specification import Specification
@@ -95,7 +95,7 @@ class Results:
 
     @property
     def nobs(self) -> int:
-        """Rows used."""
+        """Rows used; choices, where each has several rows."""
         return self.design.n
 
     def tidy(self, style: str = "statsmodels", alpha: float = 0.05) -> pd.DataFrame:
@@ -153,7 +153,7 @@ class Results:
 
     @property
     def llnull(self) -> float:
-        """Log-likelihood with an intercept alone, fitted to all rows."""
+        """Log-likelihood with an intercept alone, fitted to all rows; of choices, with equal chances."""
         return self.facts.goodness.llnull
 
     @property
@@ -193,7 +193,7 @@ class Results:
         family = self.structure.family
         if family.outcome != "number" or family.labels:
             raise NotAvailable(f"{wanted} needs an outcome that is one number, unlike that of family {family.name!r}.")
-        return pd.Series(self.design.units.y.cpu().numpy(), self.design.index[self.design.rows])
+        return pd.Series(self.design.units.y.cpu().numpy(), self.design.labels)
 
     @property
     def history(self) -> History | None:
@@ -300,10 +300,10 @@ class Results:
         """theta(x) for each row, columns named as `params`.
 
         The fitted rows by default, each by networks that never saw it, on the caller's index with NaN for dropped
-        rows; or other data, by the average of all networks.
+        rows; or other data, by the average of all networks. Of a choice model, a row for each unit, by its id.
         """
         design, values = self._at(new, regressors=False)
-        return self._rows(design, values.cpu().numpy(), list(self.structure.names))
+        return placed(design, values.cpu().numpy(), self.structure.names)
 
     def cate(self, new: object = None) -> pd.DataFrame:
         """Effect of each treatment for each row: level changes, and derivatives at the row's own treatment.
@@ -321,21 +321,21 @@ class Results:
             edited = (design.frame.assign(**edit) for edit in target.scenarios(self.design))
             counterfactual = (design.units._replace(d=design.structural(frame)) for frame in edited)
             columns.append(target.h(self.structure, values, design.units, *counterfactual).cpu().numpy())
-        return self._rows(design, np.concatenate(columns, 1), list(self.structure.each(effects)))
+        return placed(design, np.concatenate(columns, 1), self.structure.each(effects))
 
     def predict(self, new: object = None) -> pd.Series | pd.DataFrame:
-        """E[y | d, x] for each row at its own structural variables, a column for each mean; rows as in theta()."""
+        """E[y | d, x] for each row at its own structural variables, a column for each mean; rows as in theta().
+
+        Of a choice model, the probability of each row's alternative, on the caller's index.
+        """
         design, values = self._at(new)
-        labels = self.structure.family.labels
-        frame = self._rows(design, self.structure.mean(design.units, values).numpy(),
-                           list(labels) if labels else [self.design.outcome])  # fmt: skip
-        return frame if labels else frame.iloc[:, 0]
+        return means(design, self.structure, values)
 
     def get_prediction(self, new: object = None) -> Prediction:
         """Predictions of the mean, with errors and intervals where coefficients are constant; rows used."""
         design, values = self._at(new)
         cov = self.averages.cov if self.scores.constant else None
-        return predicted(self.structure.family, design.units, values, cov, design.index[design.rows])
+        return predicted(self.structure.family, design.units, values, cov, design.labels)
 
     def _at(self, new: object, regressors: bool = True) -> tuple[Design, Tensor]:
         if new is None:
@@ -343,15 +343,10 @@ class Results:
         design = self.design.new(new, regressors=regressors)
         if self.fitted is None:
             assert self.scores.everywhere is not None
-            return design, self.scores.everywhere.expand(len(design.frame), -1).cpu()
+            return design, self.scores.everywhere.expand(design.n, -1).cpu()
         x = design.inputs.to(self.fitted.coordinates.start.device)
         centre = None if self.law is None else self.law.centre(x, self.structure.slopes.to(x.device))
         return design, self.fitted.values(x, centre).mean(0).cpu()
-
-    def _rows(self, design: Design, values: np.ndarray, names: list[str]) -> pd.DataFrame:
-        full = np.full((len(design.index), len(names)), np.nan)
-        full[design.rows] = values
-        return pd.DataFrame(full, index=design.index, columns=names)
 
     # tables ---------------------------------------------------------------------------------------------------------
     def summary(self, alpha: float = 0.05) -> Summary:

@@ -8,6 +8,7 @@ import pandas as pd
 from pandas.api import types
 
 from deepreg import columns as door
+from deepreg import packing
 from deepreg.errors import DataError, OptionError
 
 CAUSES = {"outcome": "missing outcome", "regressors": "missing regressors"}
@@ -23,6 +24,7 @@ class Sample(NamedTuple):
     rows: np.ndarray  # (n,) positions in the caller's data
     index: pd.Index  # the caller's, all rows
     dropped: dict[str, int]
+    ids: pd.Index | None = None  # of packed rows: all units of the data
 
 
 def draw(
@@ -34,20 +36,26 @@ def draw(
     subset: str | None = None,
     missing: str = "drop",
     context: Mapping[str, Any] | None = None,
+    packed: tuple[str, str] | None = None,
+    alone: bool = True,
 ) -> Sample:
     """The rows where every column used (part of the formula -> names), the weights and the clusters are finite.
 
-    Infinite values count as missing. Raises DataError for a column that cannot be used, and with missing="raise" for
-    any row that would be left out.
+    Infinite values count as missing. Where the columns of unit and alternative are `packed`, a row is left out with
+    all of its unit, and unless they may be `alone`, units with one row are left out. Raises DataError for a column that
+    cannot be used, and with missing="raise" for any row that would be left out.
     """
     index = door.index(table)
-    reserved = list(dict.fromkeys([*([] if weights is None else [weights]), *cluster]))
+    within = dict(zip(("unit", "alternative"), packed or (), strict=False))
+    reserved = list(dict.fromkeys([*([] if weights is None else [weights]), *cluster, *within.values()]))
     formula_columns = list(dict.fromkeys(name for part in used.values() for name in part))
     picked = door.pick(table, formula_columns)
     extra = pd.DataFrame(index=picked.index)
     for name, role in [(weights, "weights"), *((one, "cluster") for one in cluster)]:
         if name is not None:
             extra[name] = door.pick(table, [name], f"{role}={name!r}")[name]
+    for role, name in within.items():  # as plain values, for a category may have levels that do not occur
+        extra[name] = door.pick(table, [name], f"{role}={name!r}")[name].to_numpy()
     clean = {name: door.plain(picked[name]) for name in formula_columns}
     kept, dropped = np.ones(len(index), dtype=bool), dict[str, int]()
     if subset is not None:
@@ -62,11 +70,17 @@ def draw(
         weight, absent = _weights(extra[weights], kept)
         holes.append(("missing weights", weights, absent))
     holes.extend(("missing cluster", name, extra[name].isna().to_numpy(dtype=bool)) for name in cluster)
+    holes.extend((f"missing {role}", name, extra[name].isna().to_numpy(dtype=bool)) for role, name in within.items())
     if missing == "raise":
         _refuse(holes, kept)
+    among = kept
     for cause, _, where in holes:
         dropped[cause] = dropped.get(cause, 0) + int((kept & where).sum())
         kept = kept & ~where
+    ids = None
+    if packed is not None:
+        kept, more = packing.whole(extra[packed[0]], kept, among, alone)
+        dropped, ids = dropped | more, pd.Index(extra[packed[0]].dropna().unique())
     rows = np.flatnonzero(kept)
     return Sample(
         columns={name: series.iloc[rows].reset_index(drop=True) for name, series in clean.items()},
@@ -75,6 +89,24 @@ def draw(
         rows=rows,
         index=index,
         dropped={cause: count for cause, count in dropped.items() if count},
+        ids=ids,
+    )
+
+
+def without(sample: Sample, bad: np.ndarray, cause: str, unit: str | None) -> Sample:
+    """The sample without the rows that are `bad` (n,), and without what else is left of their units."""
+    kept, more = ~bad, dict[str, int]()
+    if unit is not None:
+        kept, more = packing.whole(sample.extra[unit], kept, np.ones_like(bad), alone=True)
+    keep = np.flatnonzero(kept)
+    more[cause] = int(bad.sum())
+    dropped = sample.dropped | {one: sample.dropped.get(one, 0) + count for one, count in more.items() if count}
+    return sample._replace(
+        columns={name: series.iloc[keep].reset_index(drop=True) for name, series in sample.columns.items()},
+        weight=sample.weight[keep],
+        extra=sample.extra.iloc[keep].reset_index(drop=True),
+        rows=sample.rows[keep],
+        dropped=dropped,
     )
 
 

@@ -46,19 +46,24 @@ def check(result: Fit) -> None:
 
 
 def _design(design: Design) -> None:
-    rows = len(design.rows)
-    _shape("d", design.units.d, rows, len(design.terms))
+    rows = inside = len(design.rows)
+    if design.packing is None:
+        _shape("d", design.units.d, rows, len(design.terms))
+    else:
+        rows = len(design.packing.used)
+        _shape("d", design.units.d, rows, design.packing.size, len(design.terms))
+        _equal("units", rows <= inside and rows in (0, design.n), True)
     _shape("x", design.x, rows, len(design.features))
     _shape("w", design.w, rows, len(design.controls))
     _shape("cluster", design.cluster, rows, len(design.cluster_names))
-    for name, vector in (("mask", design.units.mask), ("weight", design.weight)):
-        _shape(name, vector, rows)
+    _shape("mask", design.units.mask, *design.units.d.shape[:-1])
+    _shape("weight", design.weight, rows)
     _shape("y", design.units.y, rows, *design.units.y.shape[1:2])
-    _equal("rows of the frame", len(design.frame), rows)
+    _equal("rows of the frame", len(design.frame), inside)
     _equal("clusters", len(design.groups), len(design.cluster_names))
     if rows:
         _equal("rows", rows, design.n)
-        _equal("rows of the data", len(design.index), rows + sum(design.dropped.values()))
+        _equal("rows of the data", len(design.index), inside + sum(design.dropped.values()))
         _equal("positions", bool(design.rows.min() >= 0 and design.rows.max() < len(design.index)), True)
     for part, names in (("regressors", design.terms), ("features", design.features), ("controls", design.controls)):
         if names:

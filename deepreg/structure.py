@@ -96,11 +96,11 @@ class Structure:
         """The units in coordinates in which neither origin nor unit of the outcome and the regressors matters.
 
         Computed by subtraction, so that a variable far from 0 keeps its digits. Regressors whose origin is not free
-        stay as they are; without an intercept, so does the outcome.
+        stay as the family takes them around an origin of its own; without an intercept, so does the outcome.
         """
         turn = torch.eye(len(self.names), dtype=u.d.dtype, device=u.d.device)
         if self.intercept is None:
-            return Standard(u, turn, 0.0, 1.0)
+            return Standard(self.family.around(u), turn, 0.0, 1.0)
         y, shift, unit = self.family.standardise(u)
         if not self.movable:
             return Standard(u._replace(y=y), turn, shift, unit)

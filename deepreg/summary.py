@@ -44,6 +44,7 @@ def summarise(
         ("No. Observations:", f"{design.n:,}"),
         ("Dropped rows:", f"{dropped:,}" + (f" ({causes})" if causes else "")),
         ("Covariance:", describe(averages).header()),
+        *((("Alternatives:", _alternatives(design)),) if design.packing is not None else ()),
         *((("Weights:", design.recipe.weights),) if design.recipe.weights else ()),
         *facts.header,
     )
@@ -71,6 +72,12 @@ def summarise(
         f"{'Regression' if facts.constant else 'Structural Regression'} Results", header, tuple(tables),
         (*notes, *design.notes),
     )  # fmt: skip
+
+
+def _alternatives(design: Design) -> str:
+    inside = design.packing
+    assert inside is not None
+    return ", ".join(inside.names) if inside.alternatives and inside.size <= 6 else f"{inside.size} at most"
 
 
 def largest_correction(averages: Estimates) -> float | None:

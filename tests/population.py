@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from deepreg.curvature import integrated
+from deepreg.choicesets import ChoiceSets, Points
 from deepreg.design import Design, build
-from deepreg.families import get
+from deepreg.families import ConditionalLogit, get
 from deepreg.influence import Scores
+from deepreg.information import integrated
 from deepreg.nodes import Nodes
 from deepreg.structure import Structure, score_of
 from deepreg.targets import Target
@@ -23,7 +24,7 @@ class Population(NamedTuple):
     design: Design
     structure: Structure
     theta: Tensor  # (1, n, P)
-    nodes: Nodes
+    nodes: Points
 
 
 def sigmoid(z):
@@ -32,7 +33,12 @@ def sigmoid(z):
 
 @cache
 def exact(family, kind, n=200):
-    """Of a family and n values of x; the treatment is "binary", "continuous", or a "price" in which demand falls."""
+    """Of a family and n values of x; the treatment is "binary", "continuous", or a "price" in which demand falls.
+
+    Or "choices" out of sets that were drawn independently of x, of which the last lacks an alternative.
+    """
+    if kind == "choices":
+        return choices(n)
     rng = np.random.default_rng(3)
     x = rng.normal(size=n)
     theta = np.stack([0.3 * x, 0.8 + 0.4 * np.sin(x)], 1)
@@ -61,6 +67,31 @@ def exact(family, kind, n=200):
     values = torch.tensor(np.repeat(t[:, :q], q * twice, 0)[None])
     weight = torch.tensor(np.repeat(p[:, :q] * twice, q * twice, 0)[None])
     return Population(design, structure, torch.tensor(rows)[None], Nodes(weight, {"t": values.numpy()}, design))
+
+
+def choices(n):
+    """Each x with each of four choice sets and every choice out of it, by its probability."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=n)
+    theta = np.stack([-1.2 + 0.3 * np.sin(x), -0.5 + 0.2 * np.cos(x)], 1)  # of price and time
+    sets = pd.DataFrame({"set": np.repeat(np.arange(4), 3), "mode": list("abc") * 4})
+    sets["price"], sets["time"] = rng.uniform(0.5, 2, 12), rng.normal(size=12)
+    sets = sets[(sets["set"] < 3) | (sets["mode"] != "b")]
+    share = np.array([0.4, 0.3, 0.2, 0.1])
+    units = []
+    for i in range(n):
+        for one, rows in sets.groupby("set"):
+            p = np.exp(rows[["price", "time"]].to_numpy() @ theta[i])
+            for y, chance in enumerate(p / p.sum()):
+                chosen = (np.arange(len(rows)) == y) * 1
+                units.append(rows.assign(unit=len(units), x=x[i], chosen=chosen, w=share[one] * chance, who=i))
+    frame = pd.concat(units, ignore_index=True)
+    design = build("chosen ~ price + time | x", frame, weights="w", packed=("unit", "mode"))
+    structure = Structure(ConditionalLogit(design.packing.names), design.terms)
+    first = frame[frame.who == 0].groupby("set").unit.transform("min") == frame.unit[frame.who == 0]
+    rows = design.frame.iloc[np.flatnonzero(first)].reset_index(drop=True)
+    nodes = ChoiceSets(rows, torch.tensor(share), (1, design.n), design)
+    return Population(design, structure, torch.tensor(theta[frame.groupby("unit").who.first()])[None], nodes)
 
 
 def scores(population: Population, theta: Tensor) -> Scores:

@@ -10,11 +10,12 @@ from population import exact, sigmoid
 import deepreg
 from deepreg import law as treatment_law
 from deepreg import targets
-from deepreg.curvature import EstimatedLaw, KnownLaw, invert
+from deepreg.curvature import EstimatedLaw, KnownLaw
 from deepreg.design import build
 from deepreg.errors import DataError, NotAvailable, OptionError
 from deepreg.families import get
 from deepreg.influence import Scores
+from deepreg.information import invert
 from deepreg.nodes import Nodes
 from deepreg.structure import Structure
 

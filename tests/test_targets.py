@@ -27,8 +27,16 @@ def lower(frame):
     return frame.t - 0.3 * (frame.x > 0)
 
 
+def shorter(frame):
+    return frame.time - 0.4 * (frame["mode"] != "b")
+
+
 CASES: dict[str, list[tuple[str, Target]]] = {
-    "coefficient": [("binary", targets.Coefficient()), ("price", targets.Coefficient("t"))],
+    "coefficient": [
+        ("binary", targets.Coefficient()),
+        ("price", targets.Coefficient("t")),
+        ("choices", targets.Coefficient()),
+    ],
     "mean": [("binary", targets.Mean("t")), ("price", targets.Mean("t", at=(2, 3)))],
     "ate": [("binary", targets.ATE("t")), ("price", targets.ATE("t", hi=3, lo=2))],
     "att": [("binary", targets.ATT("t"))],
@@ -45,7 +53,11 @@ CASES: dict[str, list[tuple[str, Target]]] = {
         ("price", targets.Elasticity("t", at=2.0)),
         ("price", targets.Elasticity("t", semi=True)),
     ],
-    "wtp": [("price", targets.WTP("Intercept", per="t")), ("price", targets.WTP("Intercept", per="t", of="averages"))],
+    "wtp": [
+        ("price", targets.WTP("Intercept", per="t")),
+        ("price", targets.WTP("Intercept", per="t", of="averages")),
+        ("choices", targets.WTP("time", per="price")),
+    ],
     "revenue": [
         ("price", targets.Revenue("t")),
         ("price", targets.Revenue("t", at=3.0)),
@@ -86,8 +98,19 @@ CASES: dict[str, list[tuple[str, Target]]] = {
         ("price", targets.Spread("t")),
         ("binary", targets.Spread(targets.ATE("t"))),
         ("price", targets.Spread(targets.AME("t"))),
+        ("choices", targets.Spread("time")),
     ],
     "combinations": [("binary", targets.Combinations())],
+    "choice_effect": [
+        ("choices", targets.ChoiceEffect("price", of="a")),
+        ("choices", targets.ChoiceEffect("price", of="b", on="a", elasticity=True)),
+    ],
+    "compensating_variation": [
+        (
+            "choices",
+            targets.CompensatingVariation("price", {"time": shorter}),
+        ),
+    ],
     "share_above": [
         ("binary", targets.ShareAbove("t", cut=0.8, bandwidth=0.1)),
         ("price", targets.ShareAbove(targets.AME("t"), cut=-0.7, bandwidth=0.2)),
@@ -103,8 +126,18 @@ EVERY = [
     pytest.param(family, kind, target, id=f"{family}-{name}-{i}")
     for name, found in CASES.items()
     for i, (kind, target) in enumerate(found)
-    for family in LAWS.get(name, ("linear", "logit", "poisson"))
+    for family in (("conditional_logit",) if kind == "choices" else LAWS.get(name, ("linear", "logit", "poisson")))
 ]
+
+
+class OfDearUnits(targets.ChoiceEffect):
+    """With a weight that depends on what was drawn."""
+
+    def weight(self, design, frame):
+        return np.asarray(frame.price.groupby(frame.unit).transform("max"), dtype=np.float64)
+
+
+EVERY.append(pytest.param("conditional_logit", "choices", OfDearUnits("price", of="a"), id="weights-of-units"))
 
 
 def test_there_is_a_case_for_every_target():
@@ -117,7 +150,8 @@ def test_there_is_a_case_for_every_target():
 @pytest.mark.parametrize(("family", "kind", "target"), EVERY)
 def test_an_error_in_theta_that_depends_on_x_moves_psi_only_in_second_order(family, kind, target):
     population = exact(family, kind, X)
-    x, theta = torch.tensor(population.design.frame.x.to_numpy()), population.theta
+    design, theta = population.design, population.theta
+    x = torch.tensor(design.first(design.frame, design.frame.x.to_numpy()))
     truth, plain = mean_psi(population, theta, target)
     np.testing.assert_allclose(truth, plain, rtol=1e-8, atol=1e-10)
     direction = torch.stack([1 + torch.cos(x), 0.15 * x + 0.2, 0.3 + torch.sin(x)], 1)[:, : theta.shape[-1]]
@@ -136,9 +170,9 @@ def test_gradients_by_finite_differences(family, kind, target):
     population = exact(family, kind, X)
     target, theta = target.bind(population.design), population.theta
     found = scores(population, theta)
-    frame, scenarios = population.design.frame, found._scenarios(target)
+    scenarios = found._scenarios(target)
     at = found._evaluate(target, found.u, scenarios, theta, 0)
-    assert at.h.shape == (1, len(frame), at.gradient.shape[2]) and bool(at.h.isfinite().all())
+    assert at.h.shape == (1, population.design.n, at.gradient.shape[2]) and bool(at.h.isfinite().all())
     if target.averaged:
         assert len(target.names(population.structure, population.design)) == at.h.shape[-1]
     for j, step in enumerate(1e-5 * torch.eye(theta.shape[-1], dtype=torch.float64)):

@@ -9,6 +9,7 @@ from ..errors import OptionError
 from .base import Family
 from .binary import CLogLog, Logit, Probit
 from .categorical import Multinomial
+from .choice import ConditionalLogit
 from .combinatorial import Combinatorial
 from .continuous import Gaussian, Linear
 from .count import Poisson
@@ -26,6 +27,7 @@ _FAMILIES: tuple[type[Family], ...] = (
     Beta,
     CLogLog,
     Combinatorial,
+    ConditionalLogit,
     Exponential,
     FractionalLogit,
     FractionalProbit,
@@ -58,6 +60,7 @@ __all__ = [
     "Beta",
     "CLogLog",
     "Combinatorial",
+    "ConditionalLogit",
     "Exponential",
     "Family",
     "FractionalLogit",

@@ -125,8 +125,16 @@ class Family:
         """E[y | d, x] at theta; (..., P) -> (...)."""
         raise NotImplementedError
 
+    def inclusive(self, u: Units, theta: Tensor) -> Tensor:
+        """The expected utility of choosing among the alternatives of u, up to a constant; (..., P) -> (...)."""
+        raise NotAvailable(f"Family {self.name!r} is of no choices, so there is no expected utility of choosing.")
+
     def check(self, u: Units, outcome: str) -> None:
         """Raise DataError when the outcome cannot come from this family."""
+
+    def around(self, u: Units) -> Units:
+        """The units with d around an origin in each that the loss is free of; as they are where there is none."""
+        return u
 
     def standardise(self, u: Units) -> tuple[Tensor, float, float]:
         """(y - shift) / scale with the shift and the scale, for families closed under them; else y, 0, 1."""

@@ -7,6 +7,7 @@ from ..errors import OptionError
 from .at import At
 from .average import ATE, ATO, ATT, ATU, Coefficient, Mean
 from .base import Scenario, Target
+from .choice import ChoiceEffect, CompensatingVariation
 from .combinations import Combinations
 from .custom import Custom
 from .demand import ConsumerSurplus, Elasticity, Profit, Revenue
@@ -23,12 +24,13 @@ _REGISTRY: dict[str, type[Target]] = {
     for t in (
         Coefficient, Mean, ATE, ATT, ATU, ATO, AME, Contrast, Elasticity, WTP, Revenue, Profit, OptimalPrice,
         ConsumerSurplus, PolicyValue, PolicyDifference, TailProbability, QuantileEffect, ConditionalVariance, Spread,
-        ShareAbove, Custom, Combinations, LATE, IVEffect,
+        ShareAbove, Custom, Combinations, LATE, IVEffect, ChoiceEffect, CompensatingVariation,
     )
 }  # fmt: skip
 
 __all__ = [
-    "AME", "ATE", "ATO", "ATT", "ATU", "LATE", "WTP", "At", "Coefficient", "Combinations", "ConditionalVariance",
+    "AME", "ATE", "ATO", "ATT", "ATU", "LATE", "WTP", "At", "ChoiceEffect", "Coefficient", "Combinations",
+    "CompensatingVariation", "ConditionalVariance",
     "ConsumerSurplus", "Contrast", "Custom", "Elasticity", "IVEffect", "Mean", "OptimalPrice", "PolicyDifference",
     "PolicyValue", "Profit", "QuantileEffect", "Revenue", "Scenario", "ShareAbove", "Spread", "TailProbability",
     "Target", "classes", "names", "resolve",
@@ -40,7 +42,7 @@ def names() -> list[str]:
 
     >>> import deepreg
     >>> deepreg.targets.names()
-    ['ame', 'ate', 'ato', 'att', 'atu', 'coefficient', ..., 'tail_probability', 'wtp']
+    ['ame', 'ate', 'ato', 'att', 'atu', ..., 'tail_probability', 'wtp']
     """
     return sorted(_REGISTRY)
 

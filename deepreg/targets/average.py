@@ -30,6 +30,12 @@ def variable(label: str, name: str | None, design: Design) -> Variable:
 
 def some_variable(label: str, design: Design) -> tuple[Variable, ...]:
     """The structural variables; raises OptionError where there are none."""
+    if design.packing is not None:
+        raise OptionError(
+            f"{label} moves a variable for all of a row, but a choice is among alternatives that have their own "
+            "values. Use targets.ChoiceEffect('price', of='train') for the effect of one alternative's attribute, or "
+            "estimate('coefficient')."
+        )
     if not design.variables:
         raise OptionError(
             f"{label}: the formula {design.formula!r} has no variable among its structural terms, so there is no "

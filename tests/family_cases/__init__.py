@@ -1,6 +1,7 @@
 """A case for every family that there is."""
 
 from .case import Case, K, N, units
+from .choices import CASES as CHOICES
 from .classic import CASES as CLASSIC
 from .combinatorial import CASES as COMBINATORIAL
 from .counts import CASES as COUNTS
@@ -10,6 +11,6 @@ from .limited import CASES as LIMITED
 from .positive import CASES as POSITIVE
 from .systems import CASES as SYSTEMS
 
-CASES = {**CLASSIC, **COMBINATORIAL, **COUNTS, **DURATIONS, **LEVELS, **LIMITED, **POSITIVE, **SYSTEMS}
+CASES = {**CHOICES, **CLASSIC, **COMBINATORIAL, **COUNTS, **DURATIONS, **LEVELS, **LIMITED, **POSITIVE, **SYSTEMS}
 
 __all__ = ["CASES", "Case", "K", "N", "units"]

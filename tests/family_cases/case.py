@@ -32,15 +32,20 @@ class Case:
     unit: Callable[[float], float] = lambda scale: 1.0
     likelihood: bool = True  # whether draws are from the law that the loss is the likelihood of
     spread: float = 0.4  # of the theta that units are drawn at
+    inside: int = 0  # alternatives inside a unit, of which the last is out of every third choice set; 0: there are none
 
 
 def units(case: Case, n: int = N, seed: int = 2) -> tuple[Units, Tensor]:
     """Units drawn at theta (n, P)."""
     family, g = case.family, torch.Generator().manual_seed(seed)
     d = torch.cat([torch.ones(n, 1), torch.randn(n, K - 1, generator=g)], 1).double()
+    mask = torch.ones(n, dtype=torch.float64)
+    if case.inside:
+        d, mask = torch.randn(n, case.inside, K, generator=g).double(), torch.ones(n, case.inside, dtype=torch.float64)
+        mask[::3, -1] = 0.0
     size = len(family.names(("Intercept", "a", "b")))
     theta = case.spread * torch.randn(n, size, generator=g, dtype=torch.float64)
-    empty = Units(torch.zeros(n, dtype=torch.float64), d, torch.ones(n, dtype=torch.float64))
+    empty = Units(torch.zeros(n, dtype=torch.float64), d, mask)
     return empty._replace(y=family.simulate(empty, theta, g)), theta
 
 
