@@ -191,9 +191,10 @@ def build(
     "raise" refuses them. `assignment` names columns that describe how the treatment was assigned, kept in the frame.
     `outcome` says what it may be: "number"; "levels", text and categories too, of which y holds the positions among
     the levels; "durations", also Surv(time, event), of which y is (n, 2); or "several", y1 + y2, of which y is (n, m).
-    `context` holds names the formula may use besides columns (functions, constants). `packed` names the columns of the unit and of the alternative inside it, of
-    data with a row for each alternative: the outcome is then 1 for the alternative chosen and 0 for the others,
-    features are constant within a unit, and structural terms have no intercept, though they are coded as with one.
+    `context` holds names the formula may use besides columns (functions, constants). `packed` names the columns of the
+    unit and of the alternative inside it, of data with a row for each alternative: the outcome is then 1 for the
+    alternative chosen and 0 for the others, features are constant within a unit, and structural terms have no
+    intercept, though they are coded as with one.
 
     Raises FormulaError or DataError, saying what to type instead.
 

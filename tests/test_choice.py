@@ -444,6 +444,6 @@ def test_it_is_saved_and_loaded(tmp_path) -> None:  # type: ignore[no-untyped-de
         np.testing.assert_array_equal(back.predict(data), result.predict(data))
         np.testing.assert_array_equal(back.estimate(target).cov, result.estimate(target).cov)
         assert str(back.summary()) == str(result.summary())
-    assert "deepreg.choice(" in result.facts.call.code(result.design.formula)
+    assert "deepreg.choice(" in result.facts.call.code()
     by_size = result.estimate(Coefficient("gc")).by(data.groupby("individual").psize.first())
     assert by_size["n"].sum() == 210
