@@ -111,7 +111,7 @@ def test_draws_have_the_mean_and_the_information(name: str) -> None:
     drawn = Units(u.y, wide, u.mask)
     drawn = drawn._replace(y=family.simulate(drawn, at, torch.Generator().manual_seed(1)))
     y = drawn.y
-    if family.outcome == "levels":
+    if family.labels and family.outcome != "several":
         y = (y[..., None] == torch.arange(len(family.labels))).double()
     if family.outcome == "durations":  # times, of which all have ended
         y = y[..., 0]

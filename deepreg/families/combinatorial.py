@@ -39,12 +39,8 @@ class Combinatorial(Family):
     "sigmoid" in units of a; the information is that of Gauss and Newton, G_theta G_theta', which is the expected
     Hessian where the mean is right.
 
-    Parameters
-    ----------
-    link : str
-        One of the four.
-    scale, shift : float
-        a above 0 and b, for link="sigmoid" only: the known range of the mean, from b to a + b.
+    link : one of the four.
+    scale, shift : a above 0 and b, for link="sigmoid" only: the known range of the mean, from b to a + b.
 
     Raises OptionError for other values.
 

@@ -26,13 +26,9 @@ class Combinations(Target):
     The base has every treatment at the level without a column in the regression, 0 for a treatment of 0 and 1.
     Estimates of combinations that were never run rest on the formula and the link.
 
-    Parameters
-    ----------
-    treatments : names, optional
-        By default all structural variables with two levels. Other structural variables stay as observed.
-    at : combinations, optional
-        Each a mapping from treatments to levels, e.g. [{"t1": 1, "t3": 1}], with the others at their base; by default
-        all combinations but the base.
+    treatments : names; by default all structural variables with two levels. Other variables stay as observed.
+    at : combinations, each a mapping from treatments to levels, e.g. [{"t1": 1, "t3": 1}], with the others at their
+        base; by default all combinations but the base.
 
     Raises OptionError for treatments without levels, levels that do not occur, and more than 1,024 combinations that
     are not named.
