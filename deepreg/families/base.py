@@ -1,5 +1,6 @@
 """The Family protocol: a loss per unit, a mean, a law of the outcome, and derivatives by automatic differentiation."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -243,6 +244,22 @@ class Family:
         """One outcome drawn at theta for each unit; (..., P) -> (...)."""
         p = torch.rand(theta.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
         return self.quantile(u, theta, p.clamp(1e-12, 1 - 1e-12))
+
+
+@dataclass(frozen=True)
+class Multiplicative(Family):
+    """What families share with E[y] = exp(d'theta) and a law that is closed under scaling."""
+
+    def mean(self, u: Units, theta: Tensor) -> Tensor:
+        return index(u, theta).exp()
+
+    def standardise(self, u: Units) -> tuple[Tensor, float, float]:
+        scale = float(u.y.mean())
+        return u.y / scale, 0.0, scale
+
+    def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
+        theta[..., intercept] += math.log(scale)
+        return theta
 
 
 def gauss_hermite(nodes: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,12 +41,7 @@ class Multinomial(Family):
         return Multinomial(classes), u._replace(y=y)
 
     def check(self, u: Units, outcome: str) -> None:
-        found = len(u.y.unique())
-        if not 2 <= found <= MOST:
-            raise DataError(
-                f"family={self.name!r} needs an outcome of 2 to {MOST} classes, but {outcome!r} has {found} distinct "
-                "values in the rows used. Merge classes, or choose another family."
-            )
+        check_classes(self.name, u.y, outcome)
 
     def logits(self, u: Units, theta: Tensor) -> Tensor:
         """d'theta_c of all classes, 0 for the first; (..., P) -> (..., C)."""
@@ -70,6 +65,16 @@ class Multinomial(Family):
 
 
 MOST = 50  # classes of an outcome
+
+
+def check_classes(family: str, y: Tensor, outcome: str) -> None:
+    """Raise DataError unless outcomes (n,) have two classes or more, and not too many."""
+    found = len(y.unique())
+    if not 2 <= found <= MOST:
+        raise DataError(
+            f"family={family!r} needs an outcome of 2 to {MOST} classes, but {outcome!r} has {found} distinct "
+            "values in the rows used. Merge classes, or choose another family."
+        )
 
 
 def coded(y: Tensor, levels: tuple[object, ...]) -> tuple[tuple[str, ...], Tensor]:

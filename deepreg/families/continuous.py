@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..units import Units
-from .base import Family, index
+from .base import Family, index, weighted
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class Gaussian(Linear):
         return loss + math.log(scale)
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
-        precision = (-2 * theta[..., -1]).exp()  # (...)
-        block = u.d[..., :, None] * u.d[..., None, :] * precision[..., None, None]  # (..., K, K)
+        block = weighted(u, (-2 * theta[..., -1]).exp())  # (..., K, K)
         out = torch.nn.functional.pad(block, (0, 1, 0, 1))
         out[..., -1, -1] = 2.0
         return out  # (..., P, P)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..units import Units
-from .base import Family, index
+from .base import Multiplicative, index
 
 
 @dataclass(frozen=True)
-class Poisson(Family):
+class Poisson(Multiplicative):
     """Poisson (quasi-)likelihood with E[y] = exp(d'theta): l = exp(d'theta) - y d'theta.
 
     Non-negative outcomes that are not whole numbers are allowed: the estimator needs only the mean to be right.
@@ -28,9 +28,6 @@ class Poisson(Family):
     def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         return -float(((self.loss(u, theta) + (u.y + 1).lgamma()) * weight).sum())
 
-    def mean(self, u: Units, theta: Tensor) -> Tensor:
-        return index(u, theta).exp()
-
     def variance(self, u: Units, theta: Tensor) -> Tensor:
         """That of the Poisson law, which the means do not need."""
         return self.mean(u, theta)
@@ -40,26 +37,23 @@ class Poisson(Family):
         count = y.floor().clamp_min(0.0)
         return torch.special.gammaincc(count + 1, self.mean(u, theta)) * (y >= 0)
 
-    def standardise(self, u: Units) -> tuple[Tensor, float, float]:
-        scale = float(u.y.mean())
-        return u.y / scale, 0.0, scale
-
-    def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
-        theta[..., intercept] += math.log(scale)
-        return theta
-
     def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
         return scale * (loss - math.log(scale) * u.y)
 
     def check(self, u: Units, outcome: str) -> None:
-        negative = int((u.y < 0).sum())
-        if negative:
-            raise DataError(
-                f"family='poisson' needs an outcome >= 0, but {outcome!r} has {negative} negative values "
-                f"(smallest {float(u.y.min()):g}). Drop them with subset='{outcome} >= 0', or choose family='linear'."
-            )
-        if not bool((u.y > 0).any()):
-            raise DataError(f"family='poisson' needs some {outcome!r} above 0, but every row is 0; check the subset.")
+        check_amounts(self.name, u.y, outcome)
 
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
         return torch.poisson(self.mean(u, theta), generator=generator)
+
+
+def check_amounts(family: str, y: Tensor, outcome: str) -> None:
+    """Raise DataError unless outcomes (n,) are 0 or more, and some above it."""
+    negative = int((y < 0).sum())
+    if negative:
+        raise DataError(
+            f"family={family!r} needs an outcome >= 0, but {outcome!r} has {negative} negative values "
+            f"(smallest {float(y.min()):g}). Drop them with subset='{outcome} >= 0', or choose family='linear'."
+        )
+    if not bool((y > 0).any()):
+        raise DataError(f"family={family!r} needs some {outcome!r} above 0, but every row is 0; check the subset.")

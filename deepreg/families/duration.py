@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class Duration(Family):
     outcome_free: ClassVar[bool] = False
     positive: ClassVar[bool] = True  # whether times are above 0
 
-    def bind(self, u: Units, levels: tuple[object, ...]) -> tuple[Self, Units]:
+    def bind(self, u: Units, levels: tuple[object, ...]) -> tuple[Family, Units]:
         """A plain outcome is one that has ended in every row; (n,) or (n, 2) -> (n, 2)."""
         y = u.y if u.y.dim() == 2 else torch.stack([u.y, torch.ones_like(u.y)], -1)
         return replace(self, censored=bool((y[:, 1] == 0).any())), u._replace(y=y)

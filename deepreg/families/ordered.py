@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..errors import DataError
 from ..units import Units
 from .base import Family, chained, natural, started
-from .categorical import MOST, coded
+from .categorical import check_classes, coded
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,12 @@ class OrderedLogit(Family):
     def labels(self) -> tuple[str, ...]:
         return tuple(f"P({c})" for c in self.classes)
 
-    def bind(self, u: Units, levels: tuple[object, ...]) -> tuple[Self, Units]:
+    def bind(self, u: Units, levels: tuple[object, ...]) -> tuple[Family, Units]:
         classes, y = coded(u.y, levels)
         return replace(self, classes=classes), u._replace(y=y)
 
     def check(self, u: Units, outcome: str) -> None:
-        found = len(u.y.unique())
-        if not 2 <= found <= MOST:
-            raise DataError(
-                f"family={self.name!r} needs an outcome of 2 to {MOST} classes, but {outcome!r} has {found} distinct "
-                "values in the rows used. Merge classes, or choose another family."
-            )
+        check_classes(self.name, u.y, outcome)
 
     # the law of e
     def below(self, x: Tensor) -> Tensor:

@@ -9,30 +9,20 @@ from torch import Tensor
 
 from ..errors import DataError, OptionError
 from ..units import Units
-from .base import Family, constant, index, weighted
+from .base import Multiplicative, constant, index, weighted
 from .continuous import Gaussian
+from .count import check_amounts
 from .special import exp_or_tangent, stirling, trigamma_excess
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class Positive(Family):
-    """What the families of this file share: E[y] = exp(d'theta), and a law that is closed under scaling."""
+class Positive(Multiplicative):
+    """What the families of this file share besides: a density, whose Hessian depends on the outcome."""
 
     outcome_free: ClassVar[bool] = False
     density: ClassVar[bool] = True
-
-    def mean(self, u: Units, theta: Tensor) -> Tensor:
-        return index(u, theta).exp()
-
-    def standardise(self, u: Units) -> tuple[Tensor, float, float]:
-        scale = float(u.y.mean())
-        return u.y / scale, 0.0, scale
-
-    def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
-        theta[..., intercept] += math.log(scale)
-        return theta
 
     def unstandardise_loss(self, u: Units, loss: Tensor, scale: float) -> Tensor:
         return loss + math.log(scale)
@@ -211,16 +201,7 @@ class Tweedie(Positive):
         return loss * scale ** (2 - self.power)
 
     def check(self, u: Units, outcome: str) -> None:
-        negative = int((u.y < 0).sum())
-        if negative:
-            raise DataError(
-                f"family={self.name!r} needs an outcome >= 0, but {outcome!r} has {negative} negative values "
-                f"(smallest {float(u.y.min()):g}). Drop them with subset='{outcome} >= 0', or choose family='linear'."
-            )
-        if not bool((u.y > 0).any()):
-            raise DataError(
-                f"family={self.name!r} needs some {outcome!r} above 0, but every row is 0; check the subset."
-            )
+        check_amounts(self.name, u.y, outcome)
         check_size(self.name, u, outcome)
 
     def start(self, u: Units) -> Tensor:

@@ -14,21 +14,12 @@ from .special import stirling, trigamma_excess
 
 
 @dataclass(frozen=True)
-class FractionalLogit(Logit):
-    """Bernoulli quasi-likelihood of a share in [0, 1] with E[y] = sigmoid(d'theta): Papke and Wooldridge (1996).
+class Fractional(Family):
+    """What a quasi-likelihood of a share changes in the family of a 0/1 outcome: it needs the mean, and has no law."""
 
-    Zeros and ones are allowed, and the variance may be anything: the estimator needs only the mean to be right. The
-    log-likelihood is the pseudolikelihood.
-
-    >>> import deepreg
-    >>> deepreg.families.FractionalLogit()
-    FractionalLogit()
-    """
-
-    name: ClassVar[str] = "fractional_logit"
     binary: ClassVar[bool] = False
 
-    variance = Family.variance  # a quasi-likelihood: the law is not that of a 0/1 outcome
+    variance = Family.variance
     cdf = Family.cdf
 
     def check(self, u: Units, outcome: str) -> None:
@@ -40,7 +31,22 @@ class FractionalLogit(Logit):
 
 
 @dataclass(frozen=True)
-class FractionalProbit(Probit):
+class FractionalLogit(Fractional, Logit):
+    """Bernoulli quasi-likelihood of a share in [0, 1] with E[y] = sigmoid(d'theta): Papke and Wooldridge (1996).
+
+    Zeros and ones are allowed, and the variance may be anything: the estimator needs only the mean to be right. The
+    log-likelihood is the pseudolikelihood.
+
+    >>> import deepreg
+    >>> deepreg.families.FractionalLogit()
+    FractionalLogit()
+    """
+
+    name: ClassVar[str] = "fractional_logit"
+
+
+@dataclass(frozen=True)
+class FractionalProbit(Fractional, Probit):
     """Bernoulli quasi-likelihood of a share in [0, 1] with E[y] = Phi(d'theta): Papke and Wooldridge (1996).
 
     Zeros and ones are allowed, and the variance may be anything. The log-likelihood is the pseudolikelihood.
@@ -51,17 +57,6 @@ class FractionalProbit(Probit):
     """
 
     name: ClassVar[str] = "fractional_probit"
-    binary: ClassVar[bool] = False
-
-    variance = Family.variance  # a quasi-likelihood: the law is not that of a 0/1 outcome
-    cdf = Family.cdf
-
-    def check(self, u: Units, outcome: str) -> None:
-        check_share(self.name, u, outcome)
-
-    def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
-        """From a beta law of precision 5, where the quasi-likelihood assumes no law."""
-        return drawn(self.mean(u, theta), PRECISION, generator)
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,7 @@ class ConsumerSurplus(Target):
     example: ClassVar[str] = "ConsumerSurplus('price', lo=8, hi=10)"
 
     def bind(self, design: Design) -> "ConsumerSurplus":
-        check_price("ConsumerSurplus", self.name, design)
-        lo, hi = check_range("ConsumerSurplus", self.lo, self.hi)
+        lo, hi = price_range("ConsumerSurplus", self.name, self.lo, self.hi, design)
         return replace(self, lo=lo, hi=hi)
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
@@ -183,8 +182,9 @@ def check_price(label: str, name: str, design: Design) -> None:
         raise OptionError(f"{label}({name!r}): {name!r} is not a number, and so no price.")
 
 
-def check_range(label: str, lo: object, hi: object) -> tuple[float, float]:
-    """Two finite prices, lo < hi."""
+def price_range(label: str, name: str, lo: object, hi: object, design: Design) -> tuple[float, float]:
+    """Two finite prices, lo < hi, of a numeric structural variable; raises OptionError of anything else."""
+    check_price(label, name, design)
     try:
         low, high = float(lo), float(hi)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:

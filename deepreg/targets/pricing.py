@@ -17,7 +17,7 @@ from ..units import Units
 from . import setting
 from .average import shown
 from .base import Scenario, Target
-from .demand import check_price, check_range
+from .demand import price_range
 
 NODES = 17  # Chebyshev points between which the regressors are interpolated
 GRID = 33  # prices among which the search begins
@@ -80,8 +80,7 @@ class OptimalPrice(Target):
     example: ClassVar[str] = "OptimalPrice('price', cost=2, lo=1, hi=20)"
 
     def bind(self, design: Design) -> "OptimalPrice":
-        check_price("OptimalPrice", self.name, design)
-        lo, hi = check_range("OptimalPrice", self.lo, self.hi)
+        lo, hi = price_range("OptimalPrice", self.name, self.lo, self.hi, design)
         return replace(self, cost=setting.bound("OptimalPrice(cost=)", self.cost, design), lo=lo, hi=hi)
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
