@@ -57,9 +57,8 @@ def read(
     """Read a formula against the column names of the data.
 
     `reserved` are columns that `.` leaves out (weights, clusters); with `several`, there may be more than one outcome,
-    `y1 + y2`. Raises FormulaError when the text is not of the form
-    `outcome ~ structural terms | features | controls`, DataError when it uses a name that is neither a column, nor a
-    transform, nor defined where the formula was written.
+    `y1 + y2`. Raises FormulaError when the text is not of the form `outcome ~ structural terms | features | controls`,
+    DataError when it uses a name that is neither a column, nor a transform, nor defined where the formula was written.
     """
     texts = split(formula)
     names = _Names(available, context, transforms)

@@ -21,9 +21,8 @@ class Goodness(NamedTuple):
 def goodness(structure: Structure, u: Units, theta: Tensor, weight: Tensor) -> Goodness:
     """At the theta (R, n, P) of the rows, held out or constant; means over the repeats. Weights are scaled to sum to n.
 
-    R squared is 1 - sum w (y - mean)^2 / sum w (y - average)^2 with E[y | d, x] as the mean, for outcomes that
-    are one number. Out of fold both can be
-    worse than those of the intercept alone.
+    R squared is 1 - sum w (y - mean)^2 / sum w (y - average)^2 with E[y | d, x] as the mean, for outcomes that are
+    one number. Out of fold both can be worse than those of the intercept alone.
     """
     family, weight = structure.family, weight * (len(weight) / weight.sum())
     llf = [family.log_likelihood(u, one, weight) for one in theta]

@@ -173,14 +173,19 @@ class Scores:
         if self.constant:
             weight = self.design.weight.to(r)
             return ((r - (r * weight).sum() / weight.sum()) ** 2)[None]
-        return (r - self._expected(target)[..., 0]) ** 2
+        return (r - self._expected(target)) ** 2
 
     def _expected(self, target: Target) -> Tensor:
-        """E[r | x]; (R, n, 1)."""
-        nodes = self._law(target)
+        """E[r | x]; (R, n)."""
+        return torch.cat([self._centred(target, some)[1] for _, some in self._law(target).parts()], 1)
+
+    def _centred(self, target: Target, nodes: Points) -> tuple[Tensor, Tensor]:
+        """r - E[r | x] at the nodes (R, n, Q), and E[r | x] (R, n)."""
         r = self._residual(target, nodes.frame())
         assert r is not None
-        return (r.reshape(nodes.weight.shape) * nodes.weight).sum(-1, keepdim=True)
+        r = r.reshape(nodes.weight.shape)
+        mean = (r * nodes.weight).sum(-1)
+        return r - mean[..., None], mean
 
     def _residual(self, target: Target, frame: pd.DataFrame) -> Tensor | None:
         r = target.residual(self.design, frame)
@@ -215,17 +220,13 @@ class Scores:
         found, nodes = [], self._law(target)
         weighted = target.weight(self.design, self.design.frame) is not None
         numbered = target.numbers(self.design, self.design.frame) is not None
-        r, expected = target.residual(self.design, self.design.frame), None
-        if r is not None:
-            expected = self._expected(target)
+        centred = target.residual(self.design, self.design.frame) is not None
         for rows, some, (u, *scenarios) in nodes.units(target.scenarios(self.design)):
-            weight, frame = some.weight, some.frame() if weighted or numbered or r is not None else None
+            weight, frame = some.weight, some.frame() if weighted or numbered else None
             if frame is not None and weighted:
                 weight = weight * some.spread(self._weights(target, frame))
-            if frame is not None and expected is not None:
-                residual = self._residual(target, frame)
-                assert residual is not None
-                weight = weight * (residual.reshape(weight.shape) - expected[:, rows]) ** 2
+            if centred:
+                weight = weight * self._centred(target, some)[0] ** 2
             if frame is not None:
                 scenarios += self._numbers(target, frame, u)
             theta = self.theta[:, rows, None, :].expand(*u.y.shape, -1)

@@ -109,11 +109,11 @@ class Model:
             raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
         # raises where the fit without features does not exist
         self.structure.pooled(self.structure.standard(u).units, weight[None])
-        generator = torch.Generator().manual_seed(seed)
+        draws = torch.Generator().manual_seed(seed)
         curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
-        splits = self._splits(folds, members, repeats, generator, curvature.three_way).to(place)
+        splits = self._splits(folds, members, repeats, draws, curvature.three_way).to(place)
         with _threads(len(x)), _Bar(progress) as bar:
-            options = Options(chosen, network, trainer, float(penalty), place, generator, bar.step)
+            options = Options(chosen, network, trainer, float(penalty), place, draws, bar.step)
             bar.stage("law of the treatment")
             nuisance = replace(options, learners=LEARNERS)  # a law of t by less than all would confound
             law = curvature.law(self.design, x, splits, nuisance)
