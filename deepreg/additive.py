@@ -85,6 +85,8 @@ def fit(
         if not left:
             break
         score = target.derivatives(evidence.outputs_of(columns, found.coefficient))[0]
+        if found.restriction is not None:
+            score = score + found.restriction
         chance = torch.cat([
             evidence.surprise(columns, place, len(groups), score, target.weight)[:, : basis.mains],
             evidence.surprise_of_products(leading, owner, pairs, score, target.weight),

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from .evidence import Target
+from .families import Family
 from .networks import Network
 from .splits import Splits
 from .structure import Pooled, Structure, score_of
 from .trainers import History, Loss, Problem
 from .units import Units, blocks
+
+_STEP = 1e-4  # of a difference quotient
 
 Centre: TypeAlias = Tensor | None  # (G, n, K) E[d | x] of each group, None: the mean of d
 
@@ -116,7 +119,13 @@ class Standardised:
                 curvature[:, block] = turn.mT @ hessian @ turn / unit[..., None, None]
             return score, curvature
 
-        return Target(value, derivatives, kept * (kept.sum(1) / (kept**2).sum(1))[:, None])
+        def restriction(out: Tensor, covariance: Tensor, block: slice) -> Tensor:
+            around = turn @ covariance @ turn.mT / unit[..., None, None] ** 2
+            added = _bending(family, self._among(rows[block]), at.around(out), around)
+            return added @ at.transform
+
+        share = kept * (kept.sum(1) / (kept**2).sum(1))[:, None]
+        return Target(value, derivatives, share, restriction if family.extra else None)
 
     def trained(self, network: Network, x: Tensor, splits: Splits) -> Problem:
         """The problem of the networks."""
@@ -159,6 +168,26 @@ class Standardised:
             return (at.structure.family.loss(u, place(out)) * share).sum()
 
         return loss
+
+
+def _bending(family: Family, u: Units, theta: Tensor, covariance: Tensor) -> Tensor:
+    """Half the trace of covariance times the derivatives of the curvature of the coefficients; (..., P) -> (..., P).
+
+    By each of the ancillary parameters, in central differences, and 0 by the coefficients themselves.
+    """
+    size = theta.shape[-1] - len(family.extra)
+    inside = covariance[..., :size, :size]
+
+    def weighed(at: Tensor) -> Tensor:
+        curved = family.information(u, at) if family.closed else family.derivatives(u, at)[1]
+        return 0.5 * (curved[..., :size, :size] * inside).sum((-1, -2))
+
+    result = torch.zeros_like(theta)
+    for j in range(size, theta.shape[-1]):
+        step = torch.zeros_like(theta[..., :1, :])
+        step[..., j] = _STEP
+        result[..., j] = (weighed(theta + step) - weighed(theta - step)) / (2 * _STEP)
+    return result
 
 
 def _metric(pooled: Pooled, levels: tuple[int, ...]) -> tuple[Tensor, Tensor]:

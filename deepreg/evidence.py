@@ -10,6 +10,7 @@ from torch import Tensor
 from .units import blocks
 
 _FREE = 1e-8  # precision of a coefficient without a prior
+_SETTLED = 1e-4  # mean square by which what is added to the score, whose own is 1, may still change
 _ROWS = 2048  # rows in a block of the sums over rows
 _REACH = torch.tensor([torch.inf, 4.0, 1.0], dtype=torch.float64)  # factor by which one step may change a variance
 
@@ -20,6 +21,9 @@ class Target(NamedTuple):
     value: Callable[[Tensor], Tensor]  # (G, n)
     derivatives: Callable[[Tensor], tuple[Tensor, Tensor]]  # (G, n, P) and (G, n, P, P)
     weight: Tensor  # (G, n), summing to the number of observations they are worth
+    # what integrating out the coefficients of the regression adds to the score: outputs (G, b, P) at rows (b,), and
+    # their covariances (G, b, P, P) -> (G, b, P); None where it adds nothing
+    restriction: Callable[[Tensor, Tensor, slice], Tensor] | None = None
 
 
 class Fit(NamedTuple):
@@ -28,6 +32,7 @@ class Fit(NamedTuple):
     coefficient: Tensor  # (G, q, P)
     precision: Tensor  # (G, k, P) of each group of coefficients and column of the output
     gain: Tensor  # (G, k, P) twice the log evidence that the group adds
+    restriction: Tensor | None = None  # (G, n, P) that was added to the score
 
 
 def maximise(
@@ -40,6 +45,10 @@ def maximise(
     the variances (MacKay 1992; for penalised likelihoods Wood and Fasiolo 2017), all G at once. Where the loss is not
     quadratic a variance can run away with a step that the quadratic model got wrong. So a step that has to be shortened
     is not taken: the variances go back, change by at most a factor of 4 in the next one, and not at all if that fails.
+
+    An ancillary parameter, such as the scale of the outcome, is fitted to the likelihood with the coefficients of the
+    regression integrated out (Patterson and Thompson 1971): residuals are too small where a flexible mean has followed
+    them, and a scale that shrinks with them would let it follow them further.
     """
     sets, groups, outputs = active.shape
     size = columns.shape[1]
@@ -57,10 +66,17 @@ def maximise(
     counted = (weight > 0)[..., None]  # rows of no weight may be anywhere, and overflow
     out = outputs_of(columns, coefficient.unflatten(1, (size, outputs)))
     level = torch.zeros(sets, dtype=torch.long, device=place.device)  # of caution, in each set
+    added = torch.zeros_like(out) if target.restriction is not None else None
+    settled = added is None
     for tries in range(24):
         before_step, reach = precision, _REACH.to(place.device)[level][:, None]
-        score, curvature = target.derivatives(out.masked_fill(~counted, 0.0))
+        safe = out.masked_fill(~counted, 0.0)
+        score, curvature = target.derivatives(safe)
         gram, pull = _normal(columns, weight, score, curvature, out, chosen)
+        if target.restriction is not None and added is not None:
+            last, added = added, _restriction(target.restriction, columns, chosen, gram, precision, safe)
+            settled = bool((((added - last) ** 2).sum(-1) * weight).sum(1).max() < _SETTLED * total.max())
+            score, pull = score + added, pull - chosen.take(_along(columns, added * weight[..., None]).flatten(1))
         mean = torch.stack([
             (curvature[:, rows] * weight[:, rows, None, None]).sum(1) for rows in blocks(len(columns))
         ]).sum(0) / total[:, None, None]  # fmt: skip
@@ -89,19 +105,20 @@ def maximise(
             if change < 0.1 or step == steps - 1:
                 break
             precision = new
-        moved, there, whole, exact = _step(target, columns, chosen, coefficient, full, ridge, gram)
+        moved, there, whole, exact = _step(target, columns, chosen, coefficient, full, ridge, gram, added)
         refused = ~whole & (level < 2)
         coefficient = torch.where(refused[:, None], coefficient, moved)
         out = torch.where(refused[:, None, None], out, there)
         precision = torch.where(refused[:, None], before_step, precision)
         level = torch.where(refused, level + 1, level.clamp_max(1))
-        if bool((exact & ~refused).all()) or (tries >= 7 and not bool(level.any())):
+        if (settled and bool((exact & ~refused).all())) or (tries >= 7 and not bool(level.any())):
             break
     precision = torch.where(closed, 10.0, precision)  # where they start, should they come in
     return Fit(
         coefficient.unflatten(1, (size, outputs)),
         precision.unflatten(1, (groups, outputs)),
         (chosen.gain(inverse, found, precision, noise) * ~closed).unflatten(1, (groups, outputs)),
+        added,
     )
 
 
@@ -131,6 +148,14 @@ class _Chosen(NamedTuple):
         flat = own.argsort(stable=True)[((count.cumsum(0) - count)[:, None] + offset).clamp_max(len(own) - 1)]
         filled = (offset < count[:, None]) & used.flatten(1)[:, flat]  # (G, k P, width)
         return cls(index, real, own[index], sizes, torch.where(filled, position[:, flat], 0), filled)
+
+    def columns(self, outputs: int) -> list[Tensor]:
+        """The columns that each output uses, (G, m_i)."""
+        return [index // outputs for index in self.index.split(self.sizes, 1)]
+
+    def spans(self) -> list[slice]:
+        """Where the coefficients of each output are among the m."""
+        return [slice(a, b) for a, b in itertools.pairwise(itertools.accumulate(self.sizes, initial=0))]
 
     def take(self, values: Tensor) -> Tensor:
         return values.gather(1, self.index) * self.real
@@ -171,8 +196,9 @@ def _along(columns: Tensor, values: Tensor) -> Tensor:
 
 
 def _step(
-    target: Target, columns: Tensor, chosen: _Chosen, old: Tensor, new: Tensor, precision: Tensor, gram: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    target: Target, columns: Tensor, chosen: _Chosen, old: Tensor, new: Tensor, precision: Tensor, gram: Tensor,
+    added: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """From old coefficients towards new ones, halving until the penalised loss falls.
 
     Returns them, the outputs, and for each set whether the step was taken whole, and whether the quadratic model that
@@ -183,7 +209,10 @@ def _step(
     def at(coefficient: Tensor) -> tuple[Tensor, Tensor]:
         out = outputs_of(columns, coefficient.unflatten(1, shape))
         penalty = 0.5 * (precision * chosen.take(coefficient) ** 2).sum(1)
-        value = target.value(out).masked_fill(target.weight == 0, 0.0)  # which may be infinite there
+        value = target.value(out)
+        if added is not None:
+            value = value + (added * out).sum(-1)
+        value = value.masked_fill(target.weight == 0, 0.0)  # which may be infinite there
         return out, (value * target.weight).sum(1) + penalty
 
     start = at(old)[1]
@@ -202,6 +231,26 @@ def _step(
     return coefficient, out, whole, whole & ((start - value - fall).abs() <= 1e-3 * fall + 1e-2)
 
 
+def _restriction(
+    add: Callable[[Tensor, Tensor, slice], Tensor], columns: Tensor, chosen: _Chosen, gram: Tensor, precision: Tensor,
+    out: Tensor,
+) -> Tensor:  # fmt: skip
+    """What `add` gives for the covariances that the outputs have under the normal law at the current fit; (G, n, P)."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + torch.diag_embed(chosen.spread(precision))))
+    inverse = inverse * chosen.real[:, :, None] * chosen.real[:, None, :]
+    own, spans = chosen.columns(out.shape[-1]), chosen.spans()
+    result = torch.empty_like(out)
+    for rows in blocks(len(columns), _ROWS):
+        transposed = columns[rows].T.contiguous()
+        parts = [transposed[index] for index in own]  # (G, m_i, b)
+        covariance = out.new_zeros(*out[:, rows].shape, out.shape[-1])
+        for i, j in itertools.combinations_with_replacement(range(out.shape[-1]), 2):
+            both = ((inverse[:, spans[i], spans[j]] @ parts[j]) * parts[i]).sum(1)
+            covariance[..., i, j] = covariance[..., j, i] = both
+        result[:, rows] = add(out[:, rows], covariance, rows)
+    return result
+
+
 def _normal(
     columns: Tensor, weight: Tensor, score: Tensor, curvature: Tensor, out: Tensor, chosen: _Chosen
 ) -> tuple[Tensor, Tensor]:
@@ -210,9 +259,7 @@ def _normal(
     pull = ((curvature @ out[..., None])[..., 0] - score) * weight[..., None]  # (G, n, P)
     right = chosen.take(_along(columns, pull).flatten(1))
     gram = columns.new_zeros(sets, *2 * chosen.index.shape[1:])
-    own = [index // outputs for index in chosen.index.split(chosen.sizes, 1)]  # columns of each output, (G, m_i)
-    ends = list(itertools.accumulate(chosen.sizes, initial=0))
-    spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
+    own, spans = chosen.columns(outputs), chosen.spans()
     for block in blocks(rows, _ROWS):
         transposed = columns[block].T.contiguous()
         parts = [transposed[index] for index in own]  # (G, m_i, b)
