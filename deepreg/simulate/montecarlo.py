@@ -29,9 +29,13 @@ class _Draw(NamedTuple):
 
 def _fit(sim: Simulation, rng: int, **fit_options: Any) -> tuple[dict[str, tuple[float, float]], pd.DataFrame]:
     """Estimate and standard error of every target with this package's defaults, and theta(x) held out (n, P)."""
-    from ..api import structural  # here, because drawing data needs none of it
+    from .. import api  # here, because drawing data needs none of it
 
-    result = structural(sim.formula, data=sim.frame, family=sim.family).fit(rng=rng, progress=False, **fit_options)
+    if sim.model == "choice":
+        model = api.choice(sim.formula, sim.frame, **sim.options)
+    else:
+        model = api.structural(sim.formula, sim.frame, family=sim.family, **sim.options)
+    result = model.fit(rng=rng, progress=False, **fit_options)
     found = {}
     for target in sim.truth:
         if target in sim.theta.columns:

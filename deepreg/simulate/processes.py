@@ -14,7 +14,7 @@ Friedman (1991), Annals of Statistics 19(1), 1-67.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -49,18 +49,24 @@ class Simulation:
         (n, P): the true theta(x), columns named as the terms of the regression.
     truth : dict
         The population value of each target; under the name of a term stands the mean of its coefficient.
-    formula, family : str
+    formula : str
         What to fit.
+    family : str or Family
+        Which family.
     law : DataFrame
         (n, 2): mean and sd of the treatment given x. The mean of a binary one is its propensity.
+    model, options : str and dict
+        The function that fits it, "structural" or "choice", and its other arguments.
     """
 
     frame: pd.DataFrame
     theta: pd.DataFrame
     truth: dict[str, float]
     formula: str
-    family: str
+    family: Any
     law: pd.DataFrame
+    model: str = "structural"
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def propensity(self) -> Array:
