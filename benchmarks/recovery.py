@@ -31,12 +31,13 @@ import numpy as np
 import pandas as pd
 import torch
 from ledger import record, replace
-from scipy.special import expit
+from scipy.special import expit, lambertw
 
 from deepreg import Randomised, families, simulate
 from deepreg.families import Family
 from deepreg.simulate import Simulation
 from deepreg.structure import Structure
+from deepreg.targets import OptimalPrice
 from deepreg.units import Units
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -87,6 +88,8 @@ SETTINGS = {
     "linear_system": Setting(families.LinearSystem(("y1", "y2")), (0.3, 0.5, -0.2, 0.4), "y1 + y2"),
     "combinatorial": _of("combinatorial", 2.0, 0.3, -0.2, treatments=("t1", "t2")),
 }
+PRICES = {"linear demand": "linear", "logit demand": "logit"}
+COST, PRICE = 0.5, OptimalPrice("price", cost=0.5, lo=0.6, hi=12.0)
 CHOICES = {"choice, known sets": True, "choice, regressed": False}
 
 
@@ -107,6 +110,14 @@ def _units(d: np.ndarray) -> Units:
 
 
 @cache
+def _grid() -> tuple[np.ndarray, np.ndarray]:
+    """Points of the three features that matter, and weights; (Q, 3) and (Q,)."""
+    points, weight = np.polynomial.legendre.leggauss(24)
+    grid = np.stack(np.meshgrid(*[EDGE * points] * 3, indexing="ij"), -1).reshape(-1, 3)
+    return grid, np.einsum("i,j,k->ijk", *[weight / 2] * 3).ravel()
+
+
+@cache
 def _truth(name: str) -> dict[str, float]:
     """The mean of each column of theta(x), and the average effect where there is one outcome with one treatment."""
     setting = SETTINGS[name]
@@ -114,9 +125,7 @@ def _truth(name: str) -> dict[str, float]:
     truth = dict(zip(structure.names, setting.means, strict=True))
     if setting.family.labels or setting.family.identity or len(setting.treatments) > 1:
         return truth
-    points, weight = np.polynomial.legendre.leggauss(24)
-    grid = np.stack(np.meshgrid(*[EDGE * points] * 3, indexing="ij"), -1).reshape(-1, 3)
-    share = np.einsum("i,j,k->ijk", *[weight / 2] * 3).ravel()
+    grid, share = _grid()
     theta = torch.tensor(_theta(structure, setting.means, grid))
     means = [setting.family.mean(_units(np.tile([1.0, t], (len(grid), 1))), theta).numpy() for t in (0, 1)]
     return truth | {"ate": float(share @ (means[1] - means[0]))}
@@ -126,6 +135,8 @@ def draw(name: str, n: int, rng: Any) -> Simulation:
     """n rows of a setting."""
     if name in CHOICES:
         return _choices(n, np.random.default_rng(rng), CHOICES[name])
+    if name in PRICES:
+        return _demand(n, np.random.default_rng(rng), PRICES[name])
     rng, setting = np.random.default_rng(rng), SETTINGS[name]
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     x = rng.uniform(-EDGE, EDGE, (n, 4))
@@ -151,6 +162,36 @@ def draw(name: str, n: int, rng: Any) -> Simulation:
     columns = pd.DataFrame(theta, columns=list(structure.names))
     fitted = setting.family if setting.family.extra and hasattr(setting.family, "lower") else setting.family.name
     return Simulation(frame, columns, _truth(name), formula, fitted, law)
+
+
+def _demand(n: int, rng: np.random.Generator, family: str) -> Simulation:
+    """n buyers at prices that vary with x, and the price that is best for each, in closed form.
+
+    The logit's solves (p - cost) b = 1 + exp(a - b p), which is Lambert's function.
+    """
+
+    def theta(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        level = (4.0 if family == "linear" else 2.0) + 0.3 * np.sin(1.5 * x[:, 0]) + 0.2 * x[:, 1]
+        return level, -0.7 + 0.15 * np.tanh(1.5 * x[:, 1]) + 0.06 * (x[:, 2] ** 2 - 1)
+
+    def best(x: np.ndarray) -> np.ndarray:
+        a, b = theta(x)
+        price = (
+            COST / 2 - a / (2 * b) if family == "linear" else COST - (1 + lambertw(np.exp(a + b * COST - 1)).real) / b
+        )
+        sold = a + b * price
+        return np.stack([price, (price - COST) * (sold if family == "linear" else expit(sold))], 1)
+
+    grid, share = _grid()
+    truth = dict(zip(("Optimal price, cost 0.5", "Profit at optimal price, cost 0.5"), share @ best(grid), strict=True))
+    x = rng.uniform(-EDGE, EDGE, (n, 4))
+    mean, (a, b) = 3 + 0.4 * x[:, 0], theta(x)
+    frame = pd.DataFrame(x, columns=[f"x{j}" for j in range(4)]).assign(price=rng.normal(mean, 0.8))
+    sold = a + b * frame.price
+    frame["y"] = sold + rng.normal(size=n) if family == "linear" else rng.binomial(1, expit(sold))
+    columns, law = pd.DataFrame({"Intercept": a, "price": b}), pd.DataFrame({"mean": mean, "sd": 0.8})
+    truth |= {"Intercept": 4.0 if family == "linear" else 2.0, "price": -0.7}
+    return Simulation(frame, columns, truth, "y ~ price | x0 + x1 + x2 + x3", family, law, targets=(PRICE,))
 
 
 def _last_seen(share: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -184,7 +225,7 @@ def _choices(n: int, rng: np.random.Generator, known: bool) -> Simulation:
 
 
 def main(arguments: list[str]) -> None:
-    every = [*SETTINGS, *CHOICES]
+    every = [*SETTINGS, *PRICES, *CHOICES]
     parser = argparse.ArgumentParser(description="Recovery of theta(x) by every family.")
     parser.add_argument("--families", nargs="+", default=every, choices=every, metavar="NAME")
     parser.add_argument("--draws", type=int, default=100, help="data sets for each family (default: 100)")

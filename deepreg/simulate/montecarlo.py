@@ -36,8 +36,13 @@ def _fit(sim: Simulation, rng: int, **fit_options: Any) -> tuple[dict[str, tuple
     else:
         model = api.structural(sim.formula, sim.frame, family=sim.family, **sim.options)
     result = model.fit(rng=rng, progress=False, **fit_options)
-    found = {}
-    for target in sim.truth:
+    found: dict[str, tuple[float, float]] = {}
+    if sim.targets:
+        table = result.estimate(*sim.targets)
+        found = {
+            name: (float(b), float(se)) for name, b, se in zip(table.names, table.value, table.std_error, strict=True)
+        }
+    for target in (one for one in sim.truth if one not in found):
         if target in sim.theta.columns:
             found[target] = float(result.params[target]), float(result.bse[target])
         else:

@@ -57,6 +57,8 @@ class Simulation:
         (n, 2): mean and sd of the treatment given x. The mean of a binary one is its propensity.
     model, options : str and dict
         The function that fits it, "structural" or "choice", and its other arguments.
+    targets : tuple of Target
+        What is estimated in addition; their values are in truth under the names that estimates give them.
     """
 
     frame: pd.DataFrame
@@ -67,6 +69,7 @@ class Simulation:
     law: pd.DataFrame
     model: str = "structural"
     options: dict[str, Any] = field(default_factory=dict)
+    targets: tuple[Any, ...] = ()
 
     @property
     def propensity(self) -> Array:
