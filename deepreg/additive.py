@@ -1,13 +1,13 @@
 """theta(x) as a sum of smooth functions of single features and of pairs, selected and smoothed by the evidence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from . import evidence
 from .basis import Basis
-from .evidence import Fit, Target
+from .evidence import Fit, Posterior, Target
 
 SELECTION, ESTIMATION = 10_000, 100_000  # rows that functions are chosen, and then fitted, on at most
 LEVEL = 0.1  # false discovery rate at which a function stays
@@ -24,10 +24,20 @@ class Additive:
     groups: Tensor  # (k,) of the basis
     active: Tensor  # (G, k, P) which of them move which outputs
     coefficient: Tensor  # (G, q, P)
+    posterior: Posterior | None = None  # of the coefficients
 
     def outputs(self, x: Tensor) -> Tensor:
         """(n, p) -> (G, n, P)."""
         return evidence.outputs_of(self.basis.columns(x, self.groups)[0], self.coefficient)
+
+    def bare(self) -> "Additive":
+        """Without the uncertainty of its coefficients."""
+        return replace(self, posterior=None)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """The covariance of the outputs given the data; (n, p) -> (G, n, P, P)."""
+        assert self.posterior is not None
+        return self.posterior.of_outputs(self.basis.columns(x, self.groups)[0])
 
 
 def fit(
@@ -116,9 +126,12 @@ def _surface(
     """Without the functions that nothing uses, and fitted to more rows."""
     used = active.any(0).any(-1)
     groups, active, coefficient = groups[used], active[:, used], found.coefficient[:, used[place]]
+    left = (used[place].cumsum(0) - 1).clamp_min(0)
+    posterior = found.posterior._replace(index=left[found.posterior.index])
     if more is not None:
         target, x = more
         columns, place = basis.columns(x, groups)
-        before = Fit(coefficient, found.precision[:, used], found.gain[:, used])
-        coefficient = evidence.maximise(target, columns, place, active, before, steps=3).coefficient
-    return Additive(basis, groups, active, coefficient)
+        before = Fit(coefficient, found.precision[:, used], found.gain[:, used], posterior)
+        fitted = evidence.maximise(target, columns, place, active, before, steps=3)
+        coefficient, posterior = fitted.coefficient, fitted.posterior
+    return Additive(basis, groups, active, coefficient, posterior)

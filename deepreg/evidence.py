@@ -26,12 +26,33 @@ class Target(NamedTuple):
     restriction: Callable[[Tensor, Tensor, slice], Tensor] | None = None
 
 
+class Posterior(NamedTuple):
+    """The covariance of the coefficients given the data and the penalties, for each of G sets of weights."""
+
+    index: Tensor  # (G, m) the column of each coefficient, output by output
+    sizes: tuple[int, ...]  # of the m, how many belong to each output
+    covariance: Tensor  # (G, m, m), of zeros where a set uses fewer
+
+    def of_outputs(self, columns: Tensor) -> Tensor:
+        """The covariance of the outputs at rows of the columns; (b, q) -> (G, b, P, P)."""
+        transposed, size = columns.T.contiguous(), len(self.sizes)
+        parts = [transposed[index] for index in self.index.split(list(self.sizes), 1)]  # (G, m_i, b)
+        ends = list(itertools.accumulate(self.sizes, initial=0))
+        spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        found = columns.new_zeros(len(self.index), len(columns), size, size)
+        for i, j in itertools.combinations_with_replacement(range(size), 2):
+            both = ((self.covariance[:, spans[i], spans[j]] @ parts[j]) * parts[i]).sum(1)
+            found[..., i, j] = found[..., j, i] = both
+        return found
+
+
 class Fit(NamedTuple):
     """Coefficients at the maximum of the evidence, for each of G sets of weights."""
 
     coefficient: Tensor  # (G, q, P)
     precision: Tensor  # (G, k, P) of each group of coefficients and column of the output
     gain: Tensor  # (G, k, P) twice the log evidence that the group adds
+    posterior: Posterior
     restriction: Tensor | None = None  # (G, n, P) that was added to the score
 
 
@@ -118,6 +139,7 @@ def maximise(
         coefficient.unflatten(1, (size, outputs)),
         precision.unflatten(1, (groups, outputs)),
         (chosen.gain(inverse, found, precision, noise) * ~closed).unflatten(1, (groups, outputs)),
+        chosen.posterior(inverse * noise[:, None, None], outputs),
         added,
     )
 
@@ -149,13 +171,9 @@ class _Chosen(NamedTuple):
         filled = (offset < count[:, None]) & used.flatten(1)[:, flat]  # (G, k P, width)
         return cls(index, real, own[index], sizes, torch.where(filled, position[:, flat], 0), filled)
 
-    def columns(self, outputs: int) -> list[Tensor]:
-        """The columns that each output uses, (G, m_i)."""
-        return [index // outputs for index in self.index.split(self.sizes, 1)]
-
-    def spans(self) -> list[slice]:
-        """Where the coefficients of each output are among the m."""
-        return [slice(a, b) for a, b in itertools.pairwise(itertools.accumulate(self.sizes, initial=0))]
+    def posterior(self, covariance: Tensor, outputs: int) -> Posterior:
+        both = self.real[:, :, None] & self.real[:, None, :]
+        return Posterior(self.index // outputs, tuple(self.sizes), covariance * both)
 
     def take(self, values: Tensor) -> Tensor:
         return values.gather(1, self.index) * self.real
@@ -237,17 +255,9 @@ def _restriction(
 ) -> Tensor:  # fmt: skip
     """What `add` gives for the covariances that the outputs have under the normal law at the current fit; (G, n, P)."""
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + torch.diag_embed(chosen.spread(precision))))
-    inverse = inverse * chosen.real[:, :, None] * chosen.real[:, None, :]
-    own, spans = chosen.columns(out.shape[-1]), chosen.spans()
-    result = torch.empty_like(out)
+    posterior, result = chosen.posterior(inverse, out.shape[-1]), torch.empty_like(out)
     for rows in blocks(len(columns), _ROWS):
-        transposed = columns[rows].T.contiguous()
-        parts = [transposed[index] for index in own]  # (G, m_i, b)
-        covariance = out.new_zeros(*out[:, rows].shape, out.shape[-1])
-        for i, j in itertools.combinations_with_replacement(range(out.shape[-1]), 2):
-            both = ((inverse[:, spans[i], spans[j]] @ parts[j]) * parts[i]).sum(1)
-            covariance[..., i, j] = covariance[..., j, i] = both
-        result[:, rows] = add(out[:, rows], covariance, rows)
+        result[:, rows] = add(out[:, rows], posterior.of_outputs(columns[rows]), rows)
     return result
 
 
@@ -259,7 +269,9 @@ def _normal(
     pull = ((curvature @ out[..., None])[..., 0] - score) * weight[..., None]  # (G, n, P)
     right = chosen.take(_along(columns, pull).flatten(1))
     gram = columns.new_zeros(sets, *2 * chosen.index.shape[1:])
-    own, spans = chosen.columns(outputs), chosen.spans()
+    own = [index // outputs for index in chosen.index.split(chosen.sizes, 1)]  # columns of each output, (G, m_i)
+    ends = list(itertools.accumulate(chosen.sizes, initial=0))
+    spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
     for block in blocks(rows, _ROWS):
         transposed = columns[block].T.contiguous()
         parts = [transposed[index] for index in own]  # (G, m_i, b)

@@ -19,6 +19,7 @@ from .design import Design
 from .document import Kind, Schema
 from .errors import DeepregError, DeepregWarning, FormulaError, NotAvailable
 from .estimates import Estimates
+from .evidence import Posterior
 from .families import Family
 from .goodness import Goodness
 from .influence import Scores
@@ -85,9 +86,8 @@ class Stored(NamedTuple):
 
 _RECORDS = (
     Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Call, Sampling, Estimates,
-    Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
-    MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda,
-    Packing, ChoiceSets,
+    Moments, Kept, Answer, Theta, Coordinates, Additive, Posterior, Basis, Smooth, Uncentred, Networks, StackedMLP,
+    Partitioned, MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Packing, ChoiceSets,
 )  # fmt: skip
 _HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)
 

@@ -141,6 +141,12 @@ def _additive(surface: Additive, groups: int, inputs: int, size: int) -> None:
         _equal("functions", bool(surface.groups.min() >= 0 and surface.groups.max() < surface.basis.groups), True)
     width = surface.basis.columns(torch.zeros(1, inputs), surface.groups)[0].shape[1]
     _shape("coefficient", surface.coefficient, groups, width, size)
+    if surface.posterior is not None:
+        index, sizes, covariance = surface.posterior
+        _equal("coefficients", (len(sizes), sum(sizes)), (size, index.shape[1]))
+        _shape("coefficients", index, groups, sum(sizes))
+        _equal("columns", bool(((index >= 0) & (index < width)).all()), True)
+        _shape("covariance", covariance, groups, sum(sizes), sum(sizes))
     _shape("active", surface.active, groups, surface.groups.numel(), size)
 
 

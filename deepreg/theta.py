@@ -55,6 +55,9 @@ class Networks:
         total = torch.zeros(groups, *out.shape[1:], dtype=out.dtype, device=out.device)
         return total.index_add(0, self.owner, out) / self.owner.bincount()[:, None, None]
 
+    def bare(self) -> "Networks":
+        return self
+
 
 @dataclass(frozen=True)
 class Uncentred:
@@ -74,6 +77,9 @@ class Uncentred:
         theta = self.own.structure.moved(theta, self.own.centre - centre)
         back = torch.linalg.inv(self.shared.transform)
         return (theta - self.shared.start[:, None, :]) @ back.mT
+
+    def bare(self) -> "Uncentred":
+        return replace(self, surface=self.surface.bare())
 
 
 Learner: TypeAlias = Additive | Networks | Uncentred
@@ -95,7 +101,7 @@ class Theta:
 
     def outputs(self, x: Tensor, centre: Centre = None) -> Tensor:
         """Stacked outputs of each group; (n, p) -> (G, n, P) float64."""
-        each = {name: _outputs(one, x, centre) for name, one in self.learners.items() if bool(self.mix[name].any())}
+        each = {name: outputs_of(one, x, centre) for name, one in self.learners.items() if bool(self.mix[name].any())}
         return self.stacked(each, (len(self.coordinates.start), len(x)))
 
     def stacked(self, each: Mapping[str, Tensor], shape: tuple[int, int]) -> Tensor:
@@ -117,8 +123,10 @@ class Theta:
         return found
 
     def plain(self) -> "Theta":
-        """The functions alone, without how they were trained and their values at the rows."""
-        return replace(self, history=None, known=None)
+        """The functions alone, without how they were trained, their uncertainty and their values at the rows."""
+
+        learners = {name: one.bare() for name, one in self.learners.items()}
+        return replace(self, learners=learners, history=None, known=None)
 
     def held_out(self, x: Tensor, splits: Splits, centre: Centre = None) -> Tensor:
         """For each repeat, theta(x) of the group that held the row out; (n, p) -> (R, n, P)."""
@@ -189,7 +197,7 @@ def fit(
         judged = torch.randperm(len(x), generator=options.generator)[: additive.ESTIMATION].to(x.device)
 
     around = None if centre is None else centre[:, judged]
-    each = {name: _apart(partial(_outputs, learner), x[judged], owner[:, judged], around)
+    each = {name: _apart(partial(outputs_of, learner), x[judged], owner[:, judged], around)
             for name, learner in learners.items()}  # fmt: skip
     if len(names) == 1:
         shares = torch.ones(1, len(structure.names), dtype=torch.float64, device=x.device)
@@ -212,7 +220,8 @@ def _apart(outputs: Callable[[Tensor, Centre], Tensor], x: Tensor, owner: Tensor
     return torch.cat(parts, 1)
 
 
-def _outputs(learner: Learner, x: Tensor, centre: Centre) -> Tensor:
+def outputs_of(learner: Learner, x: Tensor, centre: Centre) -> Tensor:
+    """Outputs of each group, for d around `centre`; (n, p) -> (G, n, P)."""
     if isinstance(learner, Uncentred):
         assert centre is not None
         return learner.outputs(x, centre)
