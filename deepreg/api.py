@@ -11,7 +11,7 @@ from torch import Tensor
 from . import covariance, families, persist
 from .call import Call, arguments
 from .curvature import KnownLaw, Randomised
-from .design import build
+from .design import Design, build
 from .errors import DataError, OptionError
 from .families import ConditionalLogit, Family, Linear, LinearSystem
 from .formula import instrumented, outcomes
@@ -30,6 +30,7 @@ def structural(
     subset: str | None = None,
     missing: str = "drop",
     assignment: KnownLaw | None = None,
+    constant: str | Sequence[str] | None = None,
     vcov: str | dict[str, str] | None = None,
     cov_type: str | None = None,
     cov_kwds: Mapping[str, object] | None = None,
@@ -62,6 +63,10 @@ def structural(
     missing : "drop" or "raise"
     assignment : KnownLaw, optional
         The known law of a randomised treatment.
+    constant : str or sequence of str, optional
+        Columns of theta, by their names in `result.params`, that are the same for all x while the others vary, such as
+        "t" or an ancillary parameter like "log_sigma". A constant "t" of family "linear" is the coefficient of a
+        partially linear model (Robinson 1988).
     vcov : str or {"CRV1": "column"} or {"CRV1": "a+b"}, optional
         "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise.
     cov_type, cov_kwds : str and mapping, optional
@@ -95,7 +100,7 @@ def structural(
     if assignment is not None and not isinstance(assignment, KnownLaw):
         raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
-    options["assignment"] = assignment
+    options |= {"assignment": assignment, "constant": constant}
     vcov = _covariance(vcov, cov_type, cov_kwds)
     given = arguments({"family": family, **options, "vcov": vcov}, {"missing": "drop"})
     return _model(formula, data, chosen, vcov, context, Call(given, formula=formula), **options)
@@ -112,6 +117,7 @@ def choice(
     subset: str | None = None,
     missing: str = "drop",
     assignment: Randomised | None = None,
+    constant: str | Sequence[str] | None = None,
     vcov: str | dict[str, str] | None = None,
     cov_type: str | None = None,
     cov_kwds: Mapping[str, object] | None = None,
@@ -137,7 +143,7 @@ def choice(
     weights, cluster : str, optional
         As in structural(), constant within a unit. Errors take units as independent: where the same person has several,
         give the person as `cluster`.
-    subset, missing, vcov, cov_type, cov_kwds, context
+    subset, missing, constant, vcov, cov_type, cov_kwds, context
         As in structural().
     assignment : Randomised, optional
         Where choice sets were drawn independently of the features; otherwise Lambda(x) is a regression of Hessians.
@@ -177,7 +183,7 @@ def choice(
     if unit == alternative:
         raise OptionError(f"unit={unit!r} and alternative={alternative!r} are one column; give two.")
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
-    options["assignment"] = assignment
+    options |= {"assignment": assignment, "constant": constant}
     vcov = _covariance(vcov, cov_type, cov_kwds)
     given = arguments({"unit": unit, "alternative": alternative, **options, "vcov": vcov}, {"missing": "drop"})
     call, packed = Call(given, function="choice", formula=formula), (unit, alternative)
@@ -192,7 +198,8 @@ def _covariance(
 
 def _model(
     formula: str, data: object, chosen: Family, vcov: Any, context: Any, call: Call, *, weights: Any, cluster: Any,
-    subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, packed: tuple[str, str] | None = None,
+    subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, constant: Any,
+    packed: tuple[str, str] | None = None,
 ) -> Model:  # fmt: skip
     """The model of structural() and choice(), which call this and nothing between, for the names of their caller."""
     texts: tuple[tuple[str, Any], ...] = (("formula", formula), ("weights", weights), ("subset", subset))
@@ -240,7 +247,12 @@ def _model(
             f"The instrument {instrument!r} of {formula!r} is none of the columns {', '.join(design.terms)}; an "
             "instrument is one number. Code it as 0 and 1, or as a number."
         )
-    structure = Structure(chosen, design.terms, instrument)
+    structure = _with_constants(Structure(chosen, design.terms, instrument), constant, design)
+    if assignment is not None and not structure.free:
+        raise OptionError(
+            f"assignment={assignment!r} says how the treatment was assigned given features, but constant={constant!r} "
+            "leaves no column of theta to vary with them. Leave assignment= out, or hold fewer columns constant."
+        )
     if design.n <= len(structure.names):
         raise DataError(
             f"{design.n} {'rows' if packed is None else 'units'} are used for the {len(structure.names)} coefficients "
@@ -249,6 +261,24 @@ def _model(
     if named and design.recipe.context:
         call = call._replace(model=(*call.model, ("context", "context")))
     return Model(design, structure, kind, assignment, call)
+
+
+def _with_constants(structure: Structure, given: Any, design: Design) -> Structure:
+    """The structure with those columns of theta constant; OptionError for names that are none of them."""
+    if given is None:
+        return structure
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
+    if not names or len(set(names)) < len(names) or not set(names) <= set(structure.names):
+        raise OptionError(
+            f"constant={given!r}: give one or more columns of theta, each once; this model has "
+            f"{', '.join(map(repr, structure.names))}."
+        )
+    if not design.features and not design.controls:
+        raise OptionError(
+            f"constant={given!r}: {design.formula!r} has no features, so all of theta is constant. Leave constant= out, "
+            "or put behind a bar what the other columns vary with."
+        )
+    return replace(structure, constant=tuple(name for name in structure.names if name in names))
 
 
 def _system(formula: str, chosen: Family) -> tuple[str, Family, str | None]:

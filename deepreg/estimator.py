@@ -39,6 +39,7 @@ class Structural(BaseEstimator):
     cluster: str | Sequence[str] | None = None
     missing: str = "drop"
     assignment: KnownLaw | None = None
+    constant: str | Sequence[str] | None = None
     vcov: str | dict[str, str] | None = None
     context: Mapping[str, object] | None = None
     folds: int = 5
@@ -66,7 +67,8 @@ class Structural(BaseEstimator):
         frame = opened if isinstance(opened, pd.DataFrame) else door.pick(opened, known)
         model = structural(
             whole, frame.assign(**added), self.family, weights=weights, cluster=self.cluster, missing=self.missing,
-            assignment=self.assignment, vcov=self.vcov, context={} if self.context is None else self.context,
+            assignment=self.assignment, constant=self.constant, vcov=self.vcov,
+            context={} if self.context is None else self.context,
         )  # fmt: skip
         self.result_: Results = model.fit(
             folds=self.folds, members=self.members, repeats=self.repeats, network=self.network, trainer=self.trainer,

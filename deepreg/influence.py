@@ -38,8 +38,8 @@ class Evaluated(NamedTuple):
 class Scores:
     """What psi is made of: theta at the held-out rows, score, inverse Lambda and the law of the treatment.
 
-    With constant theta, R = 1, every row has the same theta and Lambda, and `nodes` is None: E[. | x] is then an
-    average over the rows.
+    Of C constant columns of theta, `turn` says what they move and `shared` holds I^{-1} s (information.of_constants).
+    With constant theta, R = 1, all columns are such, every row has the same theta, and `nodes` is None.
     """
 
     structure: Structure
@@ -47,7 +47,9 @@ class Scores:
     u: Units
     theta: Tensor  # (R, n, P)
     score: Tensor  # (R, n, P)
-    inverse: Tensor  # (R, n, P, P)
+    inverse: Tensor  # (R, n, P, P), or 1 for R and n
+    turn: Tensor  # (R, n, P, C), or 1 for R and n
+    shared: Tensor  # (R, n, C)
     nodes: Points | None
     constant: bool
 
@@ -72,7 +74,7 @@ class Scores:
         frame = self.design.frame
         whole = all(t.weight(self.design, frame) is None and t.residual(self.design, frame) is None for t in targets)
         averaged = all(t.averaged for t in targets)
-        groupable = whole and averaged and sample == "population" and not self.constant
+        groupable = whole and averaged and sample == "population" and not self.shared.shape[-1]
         return Estimates(
             names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels,
             groupable=groupable, constant=self.constant, sample=sample, delta=not averaged,
@@ -82,7 +84,8 @@ class Scores:
         """psi (R, n, q) and the plug-in values (R, q).
 
         mu = E[w H] / E[w], psi = (w (H - mu) - E[w H_theta | x] Lambda(x)^{-1} l_theta) / E[w] + mu, and its weighted
-        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features. A target that
+        mean is the estimate. With columns v that vary, constant columns c and A = Lambda_vv^{-1} Lambda_vc, Lambda and
+        l_theta are those of v, and E[w (H_c - H_v A)] I^{-1} s is subtracted too. `sample="fixed"` leaves out w (H - mu): the variance given the features. A target that
         combines averages has the psi of its linearisation around them.
         Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
         """
@@ -93,12 +96,14 @@ class Scores:
         row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
         share = w * row_weight
         if self.constant:
-            gradient = (at.gradient * share[..., None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
+            gradient = at.gradient * w[..., None, None]  # of which nothing but the mean matters
         elif target.observed(self.design):
             gradient = self._given_x(target)
         else:
             gradient = at.gradient
         correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
+        pull = (gradient @ self.turn * row_weight[:, None, None]).sum(1)  # (R, q, C)
+        correction = correction - self.shared @ pull.mT
         mass = share.sum(1, keepdim=True)  # (1 or R, 1)
         plug_in = (at.h * share[..., None]).sum(1) / mass  # (R, q)
         mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass

@@ -22,7 +22,7 @@ from .diagnostics import describe, instrumented
 from .errors import OptionError
 from .goodness import goodness
 from .influence import Scores
-from .information import agreement
+from .information import agreement, of_constants
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
 from .results import Results
@@ -102,7 +102,7 @@ class Model:
         u = Units(*(t.to(place) for t in self.design.units))
         x = self.design.inputs.to(place)
         weight = self.design.weight.to(place)
-        if x.shape[1] == 0:
+        if x.shape[1] == 0 or not self.structure.free:
             return self._constant(u, weight, call)
         strength: Any = penalty
         if not isinstance(strength, int | float | np.number) or not 0 <= strength < np.inf:
@@ -118,7 +118,7 @@ class Model:
             nuisance = replace(options, learners=LEARNERS)  # a law of t by less than all would confound
             law = curvature.law(self.design, x, splits, nuisance)
             centre = None
-            if isinstance(law, FittedLaw) and law.everywhere and self.structure.movable:
+            if isinstance(law, FittedLaw) and law.everywhere and self.structure.absorbing:
                 centre = law.centre(x, self.structure.slopes.to(place))
             p = self.design.x.shape[1]
             reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
@@ -132,7 +132,10 @@ class Model:
             lam = curvature.inverse(self.structure, u, x, weight, theta, every, splits, nodes, nuisance)
         release(len(x))
         score = score_of(self.structure.family, u, theta)
-        scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
+        shared = of_constants(self.structure, u, theta, score, weight, lam)
+        scores = Scores(
+            self.structure, self.design, u, theta, score, lam.inverse, lam.turn, shared, nodes, constant=False
+        )
         standard = self.structure.standard(u)
         constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
         constant = self._unstandardised(standard, constant) @ standard.turn.T
@@ -167,7 +170,9 @@ class Model:
         theta = (within @ turn.T)[:, None, :].expand(1, n, -1)
         inverse = (turn @ inverse @ turn.T)[:, None]  # (1, 1, P, P)
         score = score_of(family, u, theta)
-        scores = Scores(self.structure, self.design, u, theta, score, inverse, None, constant=True)
+        shared = (inverse @ score[..., None])[..., 0]
+        every = torch.eye(theta.shape[-1]).to(inverse)[None, None]
+        scores = Scores(self.structure, self.design, u, theta, score, 0 * inverse, every, shared, None, constant=True)
         fit = goodness(self.structure, u, theta, weight)
         header = tuple(instrumented(self.structure))
         facts = Facts(f"constant coefficients, {family.name}", header, (), (), True, fit, call)

@@ -34,6 +34,9 @@ def check(result: Fit) -> None:
         repeats = len(result.scores.theta)
         _shape("theta", result.scores.theta, repeats, design.n, size)
         _shape("score", result.scores.score, repeats, design.n, size)
+        held = size if result.scores.constant else len(structure.held)
+        _shape("shared", result.scores.shared, repeats, design.n, held)
+        _shape("turn", result.scores.turn, *result.scores.inverse.shape[:-1], held)
         _shape("weight", result.sampling.weight, design.n)
     _equal("constant", result.fitted is None, result.scores.constant)
     if result.fitted is not None:
@@ -126,6 +129,7 @@ def _coordinates(at: Coordinates) -> int:
     _shape("transform", at.transform, groups, size, size)
     _shape("unit", at.unit, groups)
     _shape("centre", at.centre, len(at.structure.terms))
+    _shape("constants", at.constants, len(at.structure.held))
     return int(size)
 
 

@@ -35,16 +35,27 @@ class Standard(NamedTuple):
 
 @dataclass(frozen=True)
 class Structure:
-    """A family, the structural terms its coefficients belong to, and which of them is an instrument."""
+    """A family, the structural terms its coefficients belong to, which is an instrument, and which are constant."""
 
     family: Family
     terms: tuple[str, ...]
     instrument: str | None = None  # the term that moves the second outcome, the treatment, and through it the first
+    constant: tuple[str, ...] = ()  # the columns of theta that are the same for all x
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the P columns of theta."""
         return self.family.names(self.terms)
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Positions of the constant columns of theta."""
+        return tuple(j for j, name in enumerate(self.names) if name in self.constant)
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Positions of the columns of theta that vary with x."""
+        return tuple(j for j, name in enumerate(self.names) if name not in self.constant)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -63,14 +74,34 @@ class Structure:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The columns of theta that controls may move: the intercepts and the ancillary parameters."""
+        """The columns of theta that controls may move: those intercepts and ancillary parameters that vary."""
         k, blocks = len(self.terms), max(len(self.family.prefixes), 1)
-        return tuple(j for j in range(len(self.names)) if j >= blocks * k or j % k == self.intercept)
+        return tuple(j for j in self.free if j >= blocks * k or j % k == self.intercept)
 
     @property
     def movable(self) -> bool:
         """Whether the origin of d is free: indices with an intercept, which absorbs any function of x."""
         return self.intercept is not None and bool(self.family.prefixes)
+
+    @property
+    def shiftable(self) -> bool:
+        """Whether the origin of d can be any constant with constant columns remaining so.
+
+        Where the intercept is constant and slopes vary, it is the intercept at one origin, the caller's, and no other.
+        """
+        free, k = set(self.free), len(self.terms)
+        blocks = [range(start, start + k) for start in range(0, len(self.family.prefixes) * k, k)]
+        return self.movable and all(
+            one[self.intercept or 0] in free or free.isdisjoint(one) for one in blocks
+        )
+
+    @property
+    def absorbing(self) -> bool:
+        """Whether the origin of d can be a function of x: every index has an intercept that varies to absorb it."""
+        k = len(self.terms)
+        return self.movable and all(
+            start + (self.intercept or 0) in self.free for start in range(0, len(self.family.prefixes) * k, k)
+        )
 
     def moved(self, theta: Tensor, origin: Tensor) -> Tensor:
         """Theta for d, given theta for d - origin: every intercept gives what its slopes do at the origin.

@@ -12,7 +12,7 @@ from deepreg.choicesets import ChoiceSets, Points
 from deepreg.design import Design, build
 from deepreg.families import ConditionalLogit, get
 from deepreg.influence import Scores
-from deepreg.information import integrated
+from deepreg.information import integrated, of_constants
 from deepreg.nodes import Nodes
 from deepreg.structure import Structure, score_of
 from deepreg.targets import Target
@@ -99,7 +99,8 @@ def scores(population: Population, theta: Tensor) -> Scores:
     design, structure, _, nodes = population
     lam = integrated(structure, theta, nodes, 0.0)
     score = score_of(structure.family, design.units, theta)
-    return Scores(structure, design, design.units, theta, score, lam.inverse, nodes, constant=False)
+    shared = of_constants(structure, design.units, theta, score, design.weight, lam)
+    return Scores(structure, design, design.units, theta, score, lam.inverse, lam.turn, shared, nodes, constant=False)
 
 
 def mean_psi(population: Population, theta: Tensor, target: Target) -> tuple[np.ndarray, np.ndarray]:
