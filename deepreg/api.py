@@ -275,8 +275,8 @@ def _with_constants(structure: Structure, given: Any, design: Design) -> Structu
         )
     if not design.features and not design.controls:
         raise OptionError(
-            f"constant={given!r}: {design.formula!r} has no features, so all of theta is constant. Leave constant= out, "
-            "or put behind a bar what the other columns vary with."
+            f"constant={given!r}: {design.formula!r} has no features, so all of theta is constant. Leave constant= "
+            "out, or put behind a bar what the other columns vary with."
         )
     return replace(structure, constant=tuple(name for name in structure.names if name in names))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .choicesets import Points
+from .curve import Shared
 from .design import Design, edited
 from .errors import DataError, DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
@@ -32,6 +33,12 @@ class Evaluated(NamedTuple):
 
     h: Tensor  # (..., q)
     gradient: Tensor  # (..., q, P)
+
+
+class _Influence(NamedTuple):
+    psi: Tensor  # (R, n, q)
+    plug_in: Tensor  # (R, q)
+    pull: Tensor  # (R, n, q, C) derivative of each row's value in the constants, what varies following
 
 
 @dataclass(frozen=True)
@@ -69,15 +76,18 @@ class Scores:
 
     def answer(self, targets: Sequence[Target], names: tuple[str, ...], sample: str, sampling: Sampling) -> Estimates:
         """The values of the targets by their names, with their joint covariance; raises what psi() raises."""
-        parts = [self.psi(t, sample) for t in targets]
-        psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
+        parts = [self._influence(t, sample) for t in targets]
+        psi, plug_in = torch.cat([one.psi for one in parts], -1), torch.cat([one.plug_in for one in parts], -1)
         frame = self.design.frame
         whole = all(t.weight(self.design, frame) is None and t.residual(self.design, frame) is None for t in targets)
         averaged = all(t.averaged for t in targets)
-        groupable = whole and averaged and sample == "population" and not self.shared.shape[-1]
+        groupable = whole and averaged and sample == "population" and not self.constant
+        shared = None
+        if groupable and self.shared.shape[-1]:
+            shared = Shared(torch.cat([one.pull for one in parts], 2), self.shared)
         return Estimates(
             names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels,
-            groupable=groupable, constant=self.constant, sample=sample, delta=not averaged,
+            groupable=groupable, constant=self.constant, sample=sample, delta=not averaged, shared=shared,
         )  # fmt: skip
 
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
@@ -85,10 +95,15 @@ class Scores:
 
         mu = E[w H] / E[w], psi = (w (H - mu) - E[w H_theta | x] Lambda(x)^{-1} l_theta) / E[w] + mu, and its weighted
         mean is the estimate. With columns v that vary, constant columns c and A = Lambda_vv^{-1} Lambda_vc, Lambda and
-        l_theta are those of v, and E[w (H_c - H_v A)] I^{-1} s is subtracted too. `sample="fixed"` leaves out w (H - mu): the variance given the features. A target that
-        combines averages has the psi of its linearisation around them.
+        l_theta are those of v, and E[w (H_c - H_v A)] I^{-1} s / E[w] is subtracted too. `sample="fixed"` leaves out
+        w (H - mu): the variance given the features. A target that combines averages has the psi of its linearisation
+        around them.
         Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
         """
+        found = self._influence(target, sample)
+        return found.psi, found.plug_in
+
+    def _influence(self, target: Target, sample: str) -> "_Influence":
         check_sample(sample)
         frame = self.design.frame
         at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
@@ -102,8 +117,8 @@ class Scores:
         else:
             gradient = at.gradient
         correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
-        pull = (gradient @ self.turn * row_weight[:, None, None]).sum(1)  # (R, q, C)
-        correction = correction - self.shared @ pull.mT
+        pull = gradient @ self.turn  # (R, n, q, C)
+        correction = correction - self.shared @ (pull * row_weight[:, None, None]).sum(1).mT
         mass = share.sum(1, keepdim=True)  # (1 or R, 1)
         plug_in = (at.h * share[..., None]).sum(1) / mass  # (R, q)
         mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass
@@ -111,9 +126,9 @@ class Scores:
         psi = (spread + correction) / mass[..., None]
         centred = psi - (psi * row_weight[:, None]).sum(1, keepdim=True)
         if target.averaged:
-            return centred + mu[:, None, :], plug_in
+            return _Influence(centred + mu[:, None, :], plug_in, pull)
         parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
-        return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
+        return _Influence(torch.stack(parts), torch.stack([target.combine(each) for each in plug_in]), pull)
 
     def _scenarios(self, target: Target) -> list[Units]:
         edits, frame = target.scenarios(self.design), self.design.frame

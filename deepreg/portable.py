@@ -185,7 +185,7 @@ def _answers(result: Fit, sampling: Sampling, more: Iterable[Asked]) -> tuple[An
                 if wanted:
                     raise
                 continue
-            bare = replace(found, psi=None, known=found.moments, sampling=sampling, rows=None)
+            bare = replace(found, psi=None, known=found.moments, sampling=sampling, rows=None, shared=None)
             answers.append(Answer(chosen, sample, bare))
     return tuple(answers)
 

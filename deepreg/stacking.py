@@ -1,4 +1,4 @@
-"""Short stacking: weights on the simplex, for each column of the outputs, that minimise the held-out loss; constants."""
+"""Short stacking: weights on the simplex for each column of outputs, and constants, that minimise a held-out loss."""
 
 from collections.abc import Callable
 

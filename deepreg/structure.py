@@ -89,19 +89,19 @@ class Structure:
 
         Where the intercept is constant and slopes vary, it is the intercept at one origin, the caller's, and no other.
         """
-        free, k = set(self.free), len(self.terms)
-        blocks = [range(start, start + k) for start in range(0, len(self.family.prefixes) * k, k)]
-        return self.movable and all(
-            one[self.intercept or 0] in free or free.isdisjoint(one) for one in blocks
-        )
+        free = set(self.free)
+        return self.movable and all(one[self.intercept or 0] in free or free.isdisjoint(one) for one in self._indices)
 
     @property
     def absorbing(self) -> bool:
         """Whether the origin of d can be a function of x: every index has an intercept that varies to absorb it."""
+        return self.movable and all(one[self.intercept or 0] in self.free for one in self._indices)
+
+    @property
+    def _indices(self) -> list[range]:
+        """Positions of the coefficients of each linear index."""
         k = len(self.terms)
-        return self.movable and all(
-            start + (self.intercept or 0) in self.free for start in range(0, len(self.family.prefixes) * k, k)
-        )
+        return [range(block * k, block * k + k) for block in range(len(self.family.prefixes))]
 
     def moved(self, theta: Tensor, origin: Tensor) -> Tensor:
         """Theta for d, given theta for d - origin: every intercept gives what its slopes do at the origin.
