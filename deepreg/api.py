@@ -267,18 +267,19 @@ def _with_constants(structure: Structure, given: Any, design: Design) -> Structu
     """The structure with those columns of theta constant; OptionError for names that are none of them."""
     if given is None:
         return structure
-    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
-    if not names or len(set(names)) < len(names) or not set(names) <= set(structure.names):
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+    known = structure.names
+    if not names or any(name not in known or names.count(name) > 1 for name in names):
         raise OptionError(
             f"constant={given!r}: give one or more columns of theta, each once; this model has "
-            f"{', '.join(map(repr, structure.names))}."
+            f"{', '.join(map(repr, known))}."
         )
     if not design.features and not design.controls:
         raise OptionError(
             f"constant={given!r}: {design.formula!r} has no features, so all of theta is constant. Leave constant= "
             "out, or put behind a bar what the other columns vary with."
         )
-    return replace(structure, constant=tuple(name for name in structure.names if name in names))
+    return replace(structure, constant=tuple(name for name in known if name in names))
 
 
 def _system(formula: str, chosen: Family) -> tuple[str, Family, str | None]:

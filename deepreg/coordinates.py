@@ -181,7 +181,7 @@ class Standardised:
         return replace(at, constants=stacking.newton(value, theta[..., held].mean((0, 1))))
 
 
-def _metric(pooled: Pooled, levels: tuple[int, ...], held: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _metric(pooled: Pooled, levels: tuple[int, ...], held: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
     """L'^{-1} with L L' the Hessian, and the root mean square of L^{-1} score; (G, P, P) and (G,).
 
     The levels come first in the triangular order, so that slopes are turned among themselves alone and what moves

@@ -75,15 +75,18 @@ def of_constants(structure: Structure, u: Units, theta: Tensor, score: Tensor, w
 
     With v the columns that vary and c the constant ones, A = Lambda_vv^{-1} Lambda_vc: s = l_c - A'l_v, and I is the
     mean of (-A, 1)' l_theta_theta (-A, 1), whose expectation E[Lambda_cc - Lambda_cv A] an error in A changes in second
-    order only. Raises DataError where the rows say nothing on some combination of the constants.
+    order only. Of a Hessian that depends on the outcome it takes the expectation given d, where that is a formula: less
+    noisy, and never indefinite. Raises DataError where the rows say nothing on some combination of the constants.
     """
     score_of_c = (lam.turn.mT @ score[..., None])[..., 0]
     if not structure.held:
         return score_of_c
-    total = lam.turn.new_zeros(len(theta), len(structure.held), len(structure.held))
+    total, family = lam.turn.new_zeros(len(theta), len(structure.held), len(structure.held)), structure.family
+    expected = family.closed and not family.censored  # which depends on when rows were last seen
     for rows in blocks(len(u.d)):
         part = Units(*(one[rows] for one in u))
-        turn, hessian = lam.turn[:, rows], structure.family.derivatives(part, theta[:, rows])[1]
+        turn, at = lam.turn[:, rows], theta[:, rows]
+        hessian = family.information(part, at) if expected else family.derivatives(part, at)[1]
         total += (turn.mT @ hessian @ turn * weight[rows, None, None]).sum(1)
     total = total / weight.sum()
     unit = total.diagonal(dim1=1, dim2=2).clamp_min(1e-300).rsqrt()

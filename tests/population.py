@@ -32,9 +32,10 @@ def sigmoid(z):
 
 
 @cache
-def exact(family, kind, n=200):
+def exact(family, kind, n=200, held=()):
     """Of a family and n values of x; the treatment is "binary", "continuous", or a "price" in which demand falls.
 
+    The columns of theta at the positions in `held` are constant.
     Or "choices" out of sets that were drawn independently of x, of which the last lacks an alternative.
     """
     if kind == "choices":
@@ -54,6 +55,7 @@ def exact(family, kind, n=200):
         theta = np.stack([4 + 0.2 * np.cos(x), -0.7 + 0.1 * np.sin(x)], 1)
     if family == "gaussian":  # whose outcomes are a standard deviation above and below the mean
         theta, noise = np.c_[theta, 0.2 * np.sin(x)], np.array([-1.0, 1.0])
+    theta[:, list(held)] = theta[:, list(held)].mean(0)
     q, twice = t.shape[1], len(noise)
     t, p = np.tile(t, (1, twice)), np.tile(p, (1, twice)) / twice
     frame = pd.DataFrame({"x": np.repeat(x, q * twice), "t": t.ravel(), "w": p.ravel()})
@@ -63,7 +65,8 @@ def exact(family, kind, n=200):
     mean = {"logit": sigmoid(eta), "poisson": np.exp(eta)}.get(family, eta)
     frame["y"] = mean + np.tile(np.repeat(noise, q), n) * np.exp(rows[:, -1])
     design = build("y ~ t | x + cost", frame, weights="w")
-    structure = Structure(get(family), design.terms)
+    names = get(family).names(design.terms)
+    structure = Structure(get(family), design.terms, constant=tuple(names[j] for j in held))
     values = torch.tensor(np.repeat(t[:, :q], q * twice, 0)[None])
     weight = torch.tensor(np.repeat(p[:, :q] * twice, q * twice, 0)[None])
     return Population(design, structure, torch.tensor(rows)[None], Nodes(weight, {"t": values.numpy()}, design))
