@@ -121,6 +121,7 @@ def test_units_of_outcome_and_regressor_change_nothing_but_units(constant):
     assert after.params.t == pytest.approx(50_000 * before.params.t, rel=1e-6)
     assert after.bse.t == pytest.approx(50_000 * before.bse.t, rel=1e-6)
     assert after.params.Intercept == pytest.approx(50 * before.params.Intercept + 1000, rel=1e-6)
+    assert (before.theta()[list(before.structure.constant)].std() < 1e-12).all()
     assert after.theta().t.to_numpy() == pytest.approx(50_000 * before.theta().t.to_numpy(), rel=1e-4)
 
 
