@@ -27,6 +27,8 @@ def structural(
     *,
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
+    offset: str | None = None,
+    exposure: str | None = None,
     subset: str | None = None,
     missing: str = "drop",
     assignment: KnownLaw | None = None,
@@ -58,6 +60,11 @@ def structural(
         Column of positive sampling weights; they enter estimates and variances.
     cluster : str or two names, optional
         Columns of one- or two-way clusters, by which errors are clustered; no fold cuts a cluster of the first.
+    offset, exposure : str, optional
+        Columns, as in statsmodels: the offset is added to the linear index, with a coefficient of 1, and so is the log
+        of the exposure, which is positive, for families whose mean is an exponential. Predictions need the columns, and
+        effects leave them as they are. Lambda(x) takes the treatment as independent of them given the features: where
+        it is not, make them features or controls too.
     subset : str, optional
         A pandas query that selects rows.
     missing : "drop" or "raise"
@@ -102,6 +109,7 @@ def structural(
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
     options |= {"assignment": assignment, "constant": constant}
     vcov = _covariance(vcov, cov_type, cov_kwds)
+    options |= {"offset": offset, "exposure": exposure}
     given = arguments({"family": family, **options, "vcov": vcov}, {"missing": "drop"})
     return _model(formula, data, chosen, vcov, context, Call(given, formula=formula), **options)
 
@@ -114,6 +122,7 @@ def choice(
     alternative: str,
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
+    offset: str | None = None,
     subset: str | None = None,
     missing: str = "drop",
     assignment: Randomised | None = None,
@@ -140,6 +149,8 @@ def choice(
         both are counted in rows. Rows that `subset` takes away are taken as out of the choice set.
     unit, alternative : str
         Columns that say which unit a row belongs to, and which alternative it is.
+    offset : str, optional
+        Column of what is added to the utility of each alternative.
     weights, cluster : str, optional
         As in structural(), constant within a unit. Errors take units as independent: where the same person has several,
         give the person as `cluster`.
@@ -185,6 +196,7 @@ def choice(
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
     options |= {"assignment": assignment, "constant": constant}
     vcov = _covariance(vcov, cov_type, cov_kwds)
+    options |= {"offset": offset, "exposure": None}
     given = arguments({"unit": unit, "alternative": alternative, **options, "vcov": vcov}, {"missing": "drop"})
     call, packed = Call(given, function="choice", formula=formula), (unit, alternative)
     return _model(formula, data, ConditionalLogit(), vcov, context, call, packed=packed, **options)
@@ -199,10 +211,12 @@ def _covariance(
 def _model(
     formula: str, data: object, chosen: Family, vcov: Any, context: Any, call: Call, *, weights: Any, cluster: Any,
     subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, constant: Any,
-    packed: tuple[str, str] | None = None,
+    offset: Any, exposure: Any, packed: tuple[str, str] | None = None,
 ) -> Model:  # fmt: skip
     """The model of structural() and choice(), which call this and nothing between, for the names of their caller."""
-    texts: tuple[tuple[str, Any], ...] = (("formula", formula), ("weights", weights), ("subset", subset))
+    texts: tuple[tuple[str, Any], ...] = (
+        ("formula", formula), ("weights", weights), ("subset", subset), ("offset", offset), ("exposure", exposure)
+    )  # fmt: skip
     for name, value in texts:
         if value is not None and not isinstance(value, str):
             what = "the formula" if name == "formula" else "a query" if name == "subset" else "the name of a column"
@@ -218,11 +232,14 @@ def _model(
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
     _check_context(context)
     text, chosen, instrument = _system(formula, chosen)
+    _check_offset(chosen, offset, exposure)
     design = build(
         text,
         data,
         weights=weights,
         cluster=cluster,
+        offset=offset,
+        exposure=exposure,
         subset=subset,
         missing=missing,
         assignment=assignment.columns if isinstance(assignment, KnownLaw) else (),
@@ -280,6 +297,19 @@ def _with_constants(structure: Structure, given: Any, design: Design) -> Structu
             "out, or put behind a bar what the other columns vary with."
         )
     return replace(structure, constant=tuple(name for name in known if name in names))
+
+
+def _check_offset(family: Family, offset: str | None, exposure: str | None) -> None:
+    """OptionError for families without an index that they could be added to."""
+    given = f"offset={offset!r}" if exposure is None else f"exposure={exposure!r}"
+    if (offset is not None or exposure is not None) and family.shifted:
+        raise OptionError(f"{given}: family={family.name!r} takes none; with z in its place, {family.shifted}.")
+    if exposure is not None and not family.log_link:
+        known = [name for name in families.names() if families.get(name).log_link]
+        raise OptionError(
+            f"{given}: the mean of family={family.name!r} is not proportional to an exposure, as that of "
+            f"{', '.join(map(repr, known))} is. Give offset=, what is added to the linear index."
+        )
 
 
 def _system(formula: str, chosen: Family) -> tuple[str, Family, str | None]:

@@ -13,7 +13,7 @@ from .networks import Network
 from .splits import Splits
 from .structure import Pooled, Structure, score_of
 from .trainers import History, Loss, Problem
-from .units import Units, blocks
+from .units import Units, blocks, chosen
 
 Centre: TypeAlias = Tensor | None  # (G, n, K) E[d | x] of each group, None: the mean of d
 
@@ -35,6 +35,7 @@ class Coordinates:
     centre: Tensor  # (K,) origin of d where no law of d given x is used
     shift: float
     scale: float
+    level: float  # mean of the offset, which is taken around it
     constants: Tensor  # (C,) of the constant columns, for the standardised outcome and regressors
 
     def around(self, outputs: Tensor) -> Tensor:
@@ -58,7 +59,9 @@ class Coordinates:
             return theta
         if self.structure.shiftable:
             theta = self.structure.moved(theta, self.centre if centre is None else centre)
-        return self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
+        theta = self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
+        theta[..., intercept] -= self.level
+        return theta
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,18 @@ class Standardised:
             mean = (u.d * weight[:, None]).sum(0) / weight.sum()
             mean[intercept] = 0.0
             d = d - (mean if centre is None else centre)  # (1 or G, n, K)
-        around = Units(y, d, u.mask)
+        level = 0.0 if intercept is None else float(u.offset.mean())
+        around = Units(y, d, u.mask, u.offset - level)
         pooled = structure.pooled(around, weight[None], fitted)
         transform, size = _metric(pooled, structure.levels, structure.held)
         transform = transform * size[:, None, None]
         constants = pooled.theta[:, list(structure.held)].mean(0)
-        coordinates = Coordinates(structure, pooled.theta, transform, size**2, mean, shift, scale, constants)
+        coordinates = Coordinates(structure, pooled.theta, transform, size**2, mean, shift, scale, level, constants)
         return cls(coordinates, around, weight, fitted, own_outcome)
 
     def _among(self, rows: Tensor) -> Units:
         y = self.units.y[:, rows] if self.own_outcome else self.units.y[rows]
-        return Units(y, self.units.d[:, rows], self.units.mask[rows])
+        return Units(y, self.units.d[:, rows], self.units.mask[rows], chosen(self.units.offset, rows))
 
     def target(self, rows: Tensor) -> Target:
         """The problem of empirical Bayes on some rows."""
@@ -125,14 +129,14 @@ class Standardised:
 
     def trained(self, network: Network, x: Tensor, splits: Splits) -> Problem:
         """The problem of the networks."""
-        at, (y, d, mask) = self.coordinates, self.units
+        at, (y, d, mask, offset) = self.coordinates, self.units
         base, turn, unit = at.start.float(), at.transform.float(), at.unit.float()
 
         def loss(replicates: Tensor, rows: Tensor) -> Loss:
             group = splits.owner[replicates]
             outcome = y[group[:, None], rows] if self.own_outcome else y[rows]
             around = d[(group % len(d))[:, None], rows]
-            units = Units(outcome.float(), around.float(), mask[rows].float())
+            units = Units(outcome.float(), around.float(), mask[rows].float(), chosen(offset, rows).float())
             origin, rotation, scale = base[group][:, None, :], turn[group].mT, unit[group][:, None]
             return lambda out: at.structure.family.loss(units, origin + out @ rotation) / scale
 
@@ -160,7 +164,8 @@ class Standardised:
     def _loss_of_theta(self, owner: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
         at = self.coordinates
         y = self.units.y[owner, rows] if self.own_outcome else self.units.y[rows]
-        u = Units(y, self.units.d[owner % len(self.units.d), rows], self.units.mask[rows])
+        d = self.units.d[owner % len(self.units.d), rows]
+        u = Units(y, d, self.units.mask[rows], chosen(self.units.offset, rows))
         share = self.weight[rows] / self.weight[rows].sum() / len(owner) / at.unit.mean()
         return lambda theta: (at.structure.family.loss(u, theta) * share).sum()
 

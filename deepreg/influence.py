@@ -266,7 +266,7 @@ def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:
 
 def _part(u: Units, axis: int, rows: slice) -> Units:
     """The units at some places of an axis."""
-    return Units(*(part.narrow(axis, rows.start, rows.stop - rows.start) for part in u))
+    return u.each(lambda part: part.narrow(axis, rows.start, rows.stop - rows.start))
 
 
 def _backward(h: Tensor, theta: Tensor) -> Tensor:

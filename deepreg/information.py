@@ -1,6 +1,7 @@
 """Lambda(x) and its inverse: integrated over points of the structural variables, floored, and held against the data."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -84,7 +85,7 @@ def of_constants(structure: Structure, u: Units, theta: Tensor, score: Tensor, w
     total, family = lam.turn.new_zeros(len(theta), len(structure.held), len(structure.held)), structure.family
     expected = family.closed and not family.censored  # which depends on when rows were last seen
     for rows in blocks(len(u.d)):
-        part = Units(*(one[rows] for one in u))
+        part = u.each(itemgetter(rows))
         turn, at = lam.turn[:, rows], theta[:, rows]
         hessian = family.information(part, at) if expected else family.derivatives(part, at)[1]
         total += (turn.mT @ hessian @ turn * weight[rows, None, None]).sum(1)
@@ -108,7 +109,7 @@ def agreement(structure: Structure, u: Units, theta: Tensor, weight: Tensor, lam
     """
     total = torch.zeros_like(lam.inverse[0, 0])
     for rows in blocks(len(u.d)):
-        part = Units(*(one[rows] for one in u))
+        part = u.each(itemgetter(rows))
         hessian = structure.family.derivatives(part, theta[:, rows])[1]
         total += (lam.inverse[:, rows] @ hessian * weight[rows, None, None]).sum((0, 1))
     free = list(structure.free)

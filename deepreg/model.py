@@ -163,7 +163,8 @@ class Model:
         turn = standard.turn
         within = self.structure.pooled(standard.units, weight[None]).theta
         within = self._unstandardised(standard, within)
-        hessian = family.derivatives(standard.units._replace(y=u.y), within[:, None, :].expand(1, n, -1))[1]
+        units = standard.units._replace(y=u.y, offset=u.offset)
+        hessian = family.derivatives(units, within[:, None, :].expand(1, n, -1))[1]
         mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
         unit = mean.diagonal(dim1=1, dim2=2).rsqrt()
         inverse = torch.linalg.inv(mean * unit[:, :, None] * unit[:, None, :]) * unit[:, :, None] * unit[:, None, :]
@@ -182,8 +183,10 @@ class Model:
         """Constant theta (G, P) with the outcome's standardisation undone, and not yet the regressors'."""
         if self.structure.intercept is None:
             return theta
-        family = self.structure.family
-        return family.unstandardise(theta.clone(), standard.shift, standard.scale, self.structure.intercept)
+        family, intercept = self.structure.family, self.structure.intercept
+        theta = family.unstandardise(theta.clone(), standard.shift, standard.scale, intercept)
+        theta[..., intercept] -= standard.level
+        return theta
 
     def _loss(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Weighted mean loss, over rows and repeats."""
@@ -233,6 +236,12 @@ def _curvature(
         raise OptionError(
             f"hessian={hessian!r} is the law of a treatment, but {design.formula!r} has choice sets. Leave it out (the "
             "Hessian is then regressed on x), or give deepreg.Randomised() where they were drawn independently of x."
+        )
+    regressed = hessian == "regressed" or isinstance(hessian, Regressed) or (hessian is None and not lawful)
+    if regressed and design.units.offset.dim() and design.packing is None:
+        raise OptionError(
+            f"hessian={hessian or 'regressed'!r} averages over the offset, which effects hold at the value of each "
+            "row. With offset= or exposure= leave hessian= out, or give assignment=, for a family that says its law."
         )
     if hessian == "regressed" or (hessian is None and (not lawful or design.packing is not None)):
         return Regressed()

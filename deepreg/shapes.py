@@ -60,6 +60,7 @@ def _design(design: Design) -> None:
     _shape("w", design.w, rows, len(design.controls))
     _shape("cluster", design.cluster, rows, len(design.cluster_names))
     _shape("mask", design.units.mask, *design.units.d.shape[:-1])
+    _shape("offset", design.units.offset, *(design.units.mask.shape if design.recipe.offsets else ()))
     _shape("weight", design.weight, rows)
     _shape("y", design.units.y, rows, *design.units.y.shape[1:2])
     _equal("rows of the frame", len(design.frame), inside)

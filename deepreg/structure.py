@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import DataError
 from .families import Family
-from .units import Units, blocks
+from .units import Units, blocks, chosen
 
 _FLAT = 1e-9  # of the largest eigenvalue of the Hessian: a smaller one is 0
 
@@ -31,6 +31,7 @@ class Standard(NamedTuple):
     turn: Tensor  # (P, P)
     shift: float
     scale: float
+    level: float  # mean of the offset, which the units' is less of: the first intercept has it
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,12 @@ class Structure:
         """
         turn = torch.eye(len(self.names), dtype=u.d.dtype, device=u.d.device)
         if self.intercept is None:
-            return Standard(self.family.around(u), turn, 0.0, 1.0)
+            return Standard(self.family.around(u), turn, 0.0, 1.0, 0.0)
         y, shift, unit = self.family.standardise(u)
+        level = float(u.offset.mean())
+        u = u._replace(y=y, offset=u.offset - level)
         if not self.movable:
-            return Standard(u._replace(y=y), turn, shift, unit)
+            return Standard(u, turn, shift, unit, level)
         mean, scale = u.d.mean(0), u.d.std(0, correction=0)
         mean[self.intercept], scale[self.intercept] = 0.0, 1.0
         scale = torch.where(scale > 0, scale, 1.0)
@@ -143,7 +146,7 @@ class Structure:
             block = slice(start, start + k)
             turn[block, block] /= scale[:, None]
             turn[start + self.intercept, block] -= mean / scale
-        return Standard(Units(y, (u.d - mean) / scale, u.mask), turn, shift, unit)
+        return Standard(u._replace(d=(u.d - mean) / scale), turn, shift, unit, level)
 
     def pooled(self, u: Units, weight: Tensor, rows: Tensor | None = None) -> Pooled:
         """Newton's method for constant theta; weight is (G or 1, n), rows (G, n) bool says which each group uses, by
@@ -245,7 +248,8 @@ def _parts(u: Units, weight: Tensor, kept: Tensor | None) -> Iterator[_Part]:
         return values[rows] if len(values) == n else values[:, rows]
 
     for rows in blocks(n):
-        yield _Part(Units(of(u.y, rows), of(u.d, rows), u.mask[rows]), share(rows) / total)
+        part = Units(of(u.y, rows), of(u.d, rows), u.mask[rows], chosen(u.offset, rows))
+        yield _Part(part, share(rows) / total)
 
 
 def score_of(family: Family, u: Units, theta: Tensor) -> Tensor:

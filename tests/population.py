@@ -32,10 +32,10 @@ def sigmoid(z):
 
 
 @cache
-def exact(family, kind, n=200, held=()):
+def exact(family, kind, n=200, held=(), offset=False):
     """Of a family and n values of x; the treatment is "binary", "continuous", or a "price" in which demand falls.
 
-    The columns of theta at the positions in `held` are constant.
+    The columns of theta at the positions in `held` are constant. With `offset`, every other x has one of 1.
     Or "choices" out of sets that were drawn independently of x, of which the last lacks an alternative.
     """
     if kind == "choices":
@@ -61,10 +61,11 @@ def exact(family, kind, n=200, held=()):
     frame = pd.DataFrame({"x": np.repeat(x, q * twice), "t": t.ravel(), "w": p.ravel()})
     frame["cost"] = 0.5 + 0.2 * np.cos(frame.x)
     rows = np.repeat(theta, q * twice, 0)
-    eta = rows[:, 0] + rows[:, 1] * frame.t
+    frame["o"] = np.repeat(np.arange(n) % 2 * float(offset), q * twice)
+    eta = frame.o + rows[:, 0] + rows[:, 1] * frame.t
     mean = {"logit": sigmoid(eta), "poisson": np.exp(eta)}.get(family, eta)
     frame["y"] = mean + np.tile(np.repeat(noise, q), n) * np.exp(rows[:, -1])
-    design = build("y ~ t | x + cost", frame, weights="w")
+    design = build("y ~ t | x + cost", frame, weights="w", offset="o" if offset else None)
     names = get(family).names(design.terms)
     structure = Structure(get(family), design.terms, constant=tuple(names[j] for j in held))
     values = torch.tensor(np.repeat(t[:, :q], q * twice, 0)[None])
