@@ -230,7 +230,8 @@ def build(
         refusals.check_outcome(parsed, columns)
     inside = None
     if packed is not None and sample.ids is not None:
-        inside = Packing.of(frame, sample.extra, sample.ids, packed, parsed.columns, columns)
+        alike = sample.extra.drop(columns={*offsets.values()} - {weights, *groups})
+        inside = Packing.of(frame, alike, sample.ids, packed, parsed.columns, columns)
     parts, matrices, notes = _learn(parsed, frame, columns, borrowed, outcome, inside)
     d = matrices["regressors"]
     if inside is not None:

@@ -120,10 +120,13 @@ def test_ten_times_the_exposure_moves_the_intercept_alone(family, outcome, learn
 
 def test_an_offset_that_is_a_function_of_the_features_goes_into_the_intercept():
     data = frame().assign(z=lambda f: 0.8 * f.x)
-    plain = deepreg.structural("c ~ t | x", data, "poisson").fit(**QUICK)
-    res = deepreg.structural("c ~ t | x", data, "poisson", offset="z").fit(**QUICK)
+    how = QUICK | {"learners": "smooth"}
+    plain = deepreg.structural("c ~ t | x", data, "poisson").fit(**how)
+    res = deepreg.structural("c ~ t | x", data, "poisson", offset="z").fit(**how)
     gap = res.theta().Intercept + data.z - plain.theta().Intercept
-    assert gap.abs().mean() < 0.03 and plain.params.t == pytest.approx(res.params.t, abs=0.2 * res.bse.t)
+    assert gap.abs().mean() < 0.5 * res.bse.Intercept and plain.params.t == pytest.approx(
+        res.params.t, abs=0.2 * res.bse.t
+    )
 
 
 @pytest.mark.parametrize("family", ["poisson", "logit"])
@@ -136,7 +139,7 @@ def test_an_offset_that_is_a_function_of_the_features_goes_into_the_intercept():
 def test_an_error_in_theta_is_of_second_order(family, kind, target):
     found = population.exact(family, kind, 60, offset=True)
     mean, plug_in = derivative(found, moved(found, 2), target)
-    assert mean < 1e-5 < 0.05 < plug_in
+    assert mean < 1e-5 < 1e-3 < plug_in
 
 
 def test_effects_keep_the_exposure_of_each_row():
