@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NOTHING = torch.zeros(())  # the offset of units without one
+NOTHING = torch.zeros((), dtype=torch.float64)  # the offset of units without one
 BLOCK = 16384  # rows worked on at a time where the work needs memory for each
 
 

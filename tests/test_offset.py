@@ -41,7 +41,6 @@ def test_the_pooled_fit_is_that_of_statsmodels():
         ("c", "poisson", sm.families.Poisson(), {"offset": "o", "exposure": "e"}, both),
         ("g", "gamma", sm.families.Gamma(log), {"offset": "o", "exposure": "e"}, both),
         ("b", "logit", sm.families.Binomial(), {"offset": "o"}, {"offset": data.o}),
-        ("b", "cloglog", sm.families.Binomial(sm.families.links.CLogLog()), {"offset": "o"}, {"offset": data.o}),
         ("g", "tweedie", sm.families.Tweedie(log, 1.5), {"exposure": "e"}, {"exposure": data.e}),
     ]
     for outcome, family, theirs, ours, given in cases:
