@@ -11,7 +11,7 @@ from torch import Tensor
 from . import covariance, families, persist
 from .call import Call, arguments
 from .curvature import KnownLaw, Randomised
-from .design import build
+from .design import Design, build
 from .errors import DataError, OptionError
 from .families import ConditionalLogit, Family, Linear, LinearSystem
 from .formula import instrumented, outcomes
@@ -27,9 +27,12 @@ def structural(
     *,
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
+    offset: str | None = None,
+    exposure: str | None = None,
     subset: str | None = None,
     missing: str = "drop",
     assignment: KnownLaw | None = None,
+    constant: str | Sequence[str] | None = None,
     vcov: str | dict[str, str] | None = None,
     cov_type: str | None = None,
     cov_kwds: Mapping[str, object] | None = None,
@@ -57,11 +60,20 @@ def structural(
         Column of positive sampling weights; they enter estimates and variances.
     cluster : str or two names, optional
         Columns of one- or two-way clusters, by which errors are clustered; no fold cuts a cluster of the first.
+    offset, exposure : str, optional
+        Columns, as in statsmodels: the offset is added to the linear index, with a coefficient of 1, and so is the log
+        of the exposure, which is positive, for families whose mean is an exponential. Predictions need the columns, and
+        effects leave them as they are. Lambda(x) takes the treatment as independent of them given the features: where
+        it is not, make them features or controls too.
     subset : str, optional
         A pandas query that selects rows.
     missing : "drop" or "raise"
     assignment : KnownLaw, optional
         The known law of a randomised treatment.
+    constant : str or sequence of str, optional
+        Columns of theta, by their names in `result.params`, that are the same for all x while the others vary, such as
+        "t" or an ancillary parameter like "log_sigma". A constant "t" of family "linear" is the coefficient of a
+        partially linear model (Robinson 1988).
     vcov : str or {"CRV1": "column"} or {"CRV1": "a+b"}, optional
         "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise.
     cov_type, cov_kwds : str and mapping, optional
@@ -95,8 +107,9 @@ def structural(
     if assignment is not None and not isinstance(assignment, KnownLaw):
         raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
-    options["assignment"] = assignment
+    options |= {"assignment": assignment, "constant": constant}
     vcov = _covariance(vcov, cov_type, cov_kwds)
+    options |= {"offset": offset, "exposure": exposure}
     given = arguments({"family": family, **options, "vcov": vcov}, {"missing": "drop"})
     return _model(formula, data, chosen, vcov, context, Call(given, formula=formula), **options)
 
@@ -109,9 +122,11 @@ def choice(
     alternative: str,
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
+    offset: str | None = None,
     subset: str | None = None,
     missing: str = "drop",
     assignment: Randomised | None = None,
+    constant: str | Sequence[str] | None = None,
     vcov: str | dict[str, str] | None = None,
     cov_type: str | None = None,
     cov_kwds: Mapping[str, object] | None = None,
@@ -134,10 +149,12 @@ def choice(
         both are counted in rows. Rows that `subset` takes away are taken as out of the choice set.
     unit, alternative : str
         Columns that say which unit a row belongs to, and which alternative it is.
+    offset : str, optional
+        Column of what is added to the utility of each alternative.
     weights, cluster : str, optional
         As in structural(), constant within a unit. Errors take units as independent: where the same person has several,
         give the person as `cluster`.
-    subset, missing, vcov, cov_type, cov_kwds, context
+    subset, missing, constant, vcov, cov_type, cov_kwds, context
         As in structural().
     assignment : Randomised, optional
         Where choice sets were drawn independently of the features; otherwise Lambda(x) is a regression of Hessians.
@@ -177,8 +194,9 @@ def choice(
     if unit == alternative:
         raise OptionError(f"unit={unit!r} and alternative={alternative!r} are one column; give two.")
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
-    options["assignment"] = assignment
+    options |= {"assignment": assignment, "constant": constant}
     vcov = _covariance(vcov, cov_type, cov_kwds)
+    options |= {"offset": offset, "exposure": None}
     given = arguments({"unit": unit, "alternative": alternative, **options, "vcov": vcov}, {"missing": "drop"})
     call, packed = Call(given, function="choice", formula=formula), (unit, alternative)
     return _model(formula, data, ConditionalLogit(), vcov, context, call, packed=packed, **options)
@@ -192,10 +210,13 @@ def _covariance(
 
 def _model(
     formula: str, data: object, chosen: Family, vcov: Any, context: Any, call: Call, *, weights: Any, cluster: Any,
-    subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, packed: tuple[str, str] | None = None,
+    subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, constant: Any,
+    offset: Any, exposure: Any, packed: tuple[str, str] | None = None,
 ) -> Model:  # fmt: skip
     """The model of structural() and choice(), which call this and nothing between, for the names of their caller."""
-    texts: tuple[tuple[str, Any], ...] = (("formula", formula), ("weights", weights), ("subset", subset))
+    texts: tuple[tuple[str, Any], ...] = (
+        ("formula", formula), ("weights", weights), ("subset", subset), ("offset", offset), ("exposure", exposure)
+    )  # fmt: skip
     for name, value in texts:
         if value is not None and not isinstance(value, str):
             what = "the formula" if name == "formula" else "a query" if name == "subset" else "the name of a column"
@@ -211,11 +232,14 @@ def _model(
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
     _check_context(context)
     text, chosen, instrument = _system(formula, chosen)
+    _check_offset(chosen, offset, exposure)
     design = build(
         text,
         data,
         weights=weights,
         cluster=cluster,
+        offset=offset,
+        exposure=exposure,
         subset=subset,
         missing=missing,
         assignment=assignment.columns if isinstance(assignment, KnownLaw) else (),
@@ -240,7 +264,12 @@ def _model(
             f"The instrument {instrument!r} of {formula!r} is none of the columns {', '.join(design.terms)}; an "
             "instrument is one number. Code it as 0 and 1, or as a number."
         )
-    structure = Structure(chosen, design.terms, instrument)
+    structure = _with_constants(Structure(chosen, design.terms, instrument), constant, design)
+    if assignment is not None and not structure.free:
+        raise OptionError(
+            f"assignment={assignment!r} says how the treatment was assigned given features, but constant={constant!r} "
+            "leaves no column of theta to vary with them. Leave assignment= out, or hold fewer columns constant."
+        )
     if design.n <= len(structure.names):
         raise DataError(
             f"{design.n} {'rows' if packed is None else 'units'} are used for the {len(structure.names)} coefficients "
@@ -249,6 +278,38 @@ def _model(
     if named and design.recipe.context:
         call = call._replace(model=(*call.model, ("context", "context")))
     return Model(design, structure, kind, assignment, call)
+
+
+def _with_constants(structure: Structure, given: Any, design: Design) -> Structure:
+    """The structure with those columns of theta constant; OptionError for names that are none of them."""
+    if given is None:
+        return structure
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+    known = structure.names
+    if not names or any(name not in known or names.count(name) > 1 for name in names):
+        raise OptionError(
+            f"constant={given!r}: give one or more columns of theta, each once; this model has "
+            f"{', '.join(map(repr, known))}."
+        )
+    if not design.features and not design.controls:
+        raise OptionError(
+            f"constant={given!r}: {design.formula!r} has no features, so all of theta is constant. Leave constant= "
+            "out, or put behind a bar what the other columns vary with."
+        )
+    return replace(structure, constant=tuple(name for name in known if name in names))
+
+
+def _check_offset(family: Family, offset: str | None, exposure: str | None) -> None:
+    """OptionError for families without an index that they could be added to."""
+    given = f"offset={offset!r}" if exposure is None else f"exposure={exposure!r}"
+    if (offset is not None or exposure is not None) and family.shifted:
+        raise OptionError(f"{given}: family={family.name!r} takes none; with z in its place, {family.shifted}.")
+    if exposure is not None and not family.log_link:
+        known = [name for name in families.names() if families.get(name).log_link]
+        raise OptionError(
+            f"{given}: the mean of family={family.name!r} is not proportional to an exposure, as that of "
+            f"{', '.join(map(repr, known))} is. Give offset=, what is added to the linear index."
+        )
 
 
 def _system(formula: str, chosen: Family) -> tuple[str, Family, str | None]:

@@ -11,7 +11,7 @@ from .families import Exponential
 from .splits import Splits
 from .structure import Structure
 from .theta import Options, fit
-from .units import Units
+from .units import NOTHING, Units
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def learn(terms: tuple[str, ...], u: Units, x: Tensor, weight: Tensor, splits: S
     present = nothing.index_add(0, place, weight).flip(0).cumsum(0).flip(0) - leaving
     hazard = (left / torch.where(present > 0, present, 1.0)).cumsum(0)
     baseline = Censoring(times, hazard, u.d.new_zeros(len(splits.fold), *u.d.shape))
-    flipped = u._replace(y=torch.stack([baseline.until(time), 1 - ended], -1))
+    flipped = u._replace(y=torch.stack([baseline.until(time), 1 - ended], -1), offset=NOTHING)
     few = replace(options, learners=("constant", "smooth"))
     try:
         gamma = fit(Structure(Exponential(censored=True), terms), flipped, x, weight, splits, few)

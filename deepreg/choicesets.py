@@ -12,7 +12,7 @@ from .design import Design, edited
 from .law import FittedLaw
 from .nodes import Nodes
 from .splits import Splits
-from .units import BLOCK, Units, blocks
+from .units import BLOCK, NOTHING, Units, blocks, chosen
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class ChoiceSets:
     share: Tensor  # (S,) sums to 1
     shape: tuple[int, int]  # (R, n)
     design: Design
+    offset: Tensor = NOTHING  # (S, J), or () where there is none
 
     @property
     def weight(self) -> Tensor:
@@ -52,7 +53,8 @@ class ChoiceSets:
         for rows, some in self.parts():
             here = some.weight.shape
             nothing, there = self.share.new_zeros(()).expand(here), mask.expand(*here, -1)
-            yield rows, some, [Units(nothing, d.expand(*here, -1, -1), there) for d in each]
+            offset = self.offset.expand(*here, -1) if self.offset.dim() else self.offset
+            yield rows, some, [Units(nothing, d.expand(*here, -1, -1), there, offset) for d in each]
 
     def spread(self, values: Tensor) -> Tensor:
         """Values of the choice sets, (S,), for all units."""
@@ -66,6 +68,7 @@ class DrawnSets:
     design: Design
     rows: pd.DataFrame
     share: Tensor  # (S,) sums to 1
+    offset: Tensor  # (S, J), or ()
 
     @classmethod
     def of(cls, design: Design, sets: int, generator: torch.Generator, device: torch.device) -> "DrawnSets":
@@ -74,11 +77,12 @@ class DrawnSets:
         taken = torch.randperm(design.n, generator=generator)[:sets].sort().values
         weight = design.weight[taken]
         kept = torch.isin(torch.from_numpy(design.packing.codes(design.frame)), taken).numpy()
-        return cls(design, design.frame[kept].reset_index(drop=True), (weight / weight.sum()).to(device))
+        offset = chosen(design.units.offset, taken).to(device)
+        return cls(design, design.frame[kept].reset_index(drop=True), (weight / weight.sum()).to(device), offset)
 
     def nodes(self, x: Tensor, splits: Splits) -> ChoiceSets:
         """The same points for each row of x and each repeat."""
-        return ChoiceSets(self.rows, self.share, (len(splits.fold), len(x)), self.design)
+        return ChoiceSets(self.rows, self.share, (len(splits.fold), len(x)), self.design, self.offset)
 
 
 Law: TypeAlias = FittedLaw | DrawnSets

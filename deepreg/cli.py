@@ -56,8 +56,13 @@ def fit(
     ] = "linear",
     weights: Annotated[str | None, typer.Option(help="A column of sampling weights.")] = None,
     cluster: Annotated[list[str] | None, typer.Option(help="A column of clusters; twice for two ways.")] = None,
+    offset: Annotated[str | None, typer.Option(help="A column that is added to the linear index.")] = None,
+    exposure: Annotated[str | None, typer.Option(help="A column whose log is, of counts per exposure.")] = None,
     subset: Annotated[str | None, typer.Option(help='Rows to use, for example "age >= 18".')] = None,
     missing: Annotated[str, typer.Option(help="drop rows with missing values, or raise.")] = "drop",
+    constant: Annotated[
+        list[str] | None, typer.Option(help="A coefficient that does not vary; once for each of them.")
+    ] = None,
     estimate: Annotated[
         list[str] | None, typer.Option(help="Print ate, att, atu, ame, mean or coefficient too.")
     ] = None,
@@ -96,8 +101,9 @@ def fit(
         from deepreg.targets import resolve
 
         model = structural(
-            formula, data, family, weights=weights, cluster=cluster or None, subset=subset, missing=missing, context={}
-        )
+            formula, data, family, weights=weights, cluster=cluster or None, offset=offset, exposure=exposure,
+            subset=subset, missing=missing, constant=constant or None, context={},
+        )  # fmt: skip
         for name in estimate or ():
             resolve(name, model.design)  # what cannot be estimated is said before a long fit, not after it
         result = model.fit(

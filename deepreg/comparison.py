@@ -100,7 +100,9 @@ def compare(ours: Estimates, other: Any, names: Mapping[str, str] | None, outcom
     gap = mine.psi - psi.to(mine.psi)
     same = gap.std(1, keepdim=True) < 1e-9 * mine.psi.std(1, keepdim=True)  # what rounding leaves of two equal fits
     gap = torch.where(same, 0.0, gap)
-    return Comparison(replace(mine, psi=gap, known=None, plug_in=None, groupable=False), mine.value, theirs)
+    return Comparison(
+        replace(mine, psi=gap, known=None, plug_in=None, groupable=False, shared=None), mine.value, theirs
+    )
 
 
 def influence(other: Any) -> pd.DataFrame:

@@ -1,19 +1,20 @@
 """The coordinates learners work in: outputs of order one with an identity curvature, whatever the units of the data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from . import stacking
 from .evidence import Target
 from .families import Family
 from .networks import Network
 from .splits import Splits
 from .structure import Pooled, Structure, score_of
 from .trainers import History, Loss, Problem
-from .units import Units, blocks
+from .units import Units, blocks, chosen
 
 _STEP = 1e-4  # of a difference quotient
 
@@ -26,7 +27,8 @@ class Coordinates:
 
     With L L' the Hessian of a group's homogeneous fit and s the size of one unit's Newton step there, transform is
     s L'^{-1} and the loss is divided by s^2: at outputs of 0 the mean Hessian is the identity and a score has mean
-    square 1.
+    square 1. Constant columns are the last of the triangular order, so that their outputs alone move them; in the end
+    `constants` takes their place, one value for all groups.
     """
 
     structure: Structure
@@ -36,6 +38,8 @@ class Coordinates:
     centre: Tensor  # (K,) origin of d where no law of d given x is used
     shift: float
     scale: float
+    level: float  # mean of the offset, which is taken around it
+    constants: Tensor  # (C,) of the constant columns, for the standardised outcome and regressors
 
     def around(self, outputs: Tensor) -> Tensor:
         """theta of each group for the standardised outcome and regressors; (G, n, P) -> (G, n, P)."""
@@ -52,12 +56,15 @@ class Coordinates:
         `centre` is E[d | x], shaped as the outputs, where fitted with one.
         """
         theta = self.around(outputs) if owner is None else self.owned(owner)(outputs)
-        intercept = self.structure.intercept
+        intercept, held = self.structure.intercept, list(self.structure.held)
+        theta[..., held] = self.constants
         if intercept is None:
             return theta
-        if self.structure.movable:
+        if self.structure.shiftable:
             theta = self.structure.moved(theta, self.centre if centre is None else centre)
-        return self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
+        theta = self.structure.family.unstandardise(theta, self.shift, self.scale, intercept)
+        theta[..., intercept] -= self.level
+        return theta
 
 
 @dataclass(frozen=True)
@@ -79,20 +86,22 @@ class Standardised:
         y, shift, scale = (u.y, 0.0, 1.0) if intercept is None else family.standardise(u)
         mean = torch.zeros(k, dtype=u.d.dtype, device=u.d.device)
         d = family.around(u).d[None]  # (1, n, ..., K)
-        if structure.movable:
+        if structure.shiftable:
             mean = (u.d * weight[:, None]).sum(0) / weight.sum()
             mean[intercept] = 0.0
             d = d - (mean if centre is None else centre)  # (1 or G, n, K)
-        around = Units(y, d, u.mask)
+        level = 0.0 if intercept is None else float(u.offset.mean())
+        around = Units(y, d, u.mask, u.offset - level)
         pooled = structure.pooled(around, weight[None], fitted)
-        transform, size = _metric(pooled, structure.levels)
+        transform, size = _metric(pooled, structure.levels, structure.held)
         transform = transform * size[:, None, None]
-        coordinates = Coordinates(structure, pooled.theta, transform, size**2, mean, shift, scale)
+        constants = pooled.theta[:, list(structure.held)].mean(0)
+        coordinates = Coordinates(structure, pooled.theta, transform, size**2, mean, shift, scale, level, constants)
         return cls(coordinates, around, weight, fitted, own_outcome)
 
     def _among(self, rows: Tensor) -> Units:
         y = self.units.y[:, rows] if self.own_outcome else self.units.y[rows]
-        return Units(y, self.units.d[:, rows], self.units.mask[rows])
+        return Units(y, self.units.d[:, rows], self.units.mask[rows], chosen(self.units.offset, rows))
 
     def target(self, rows: Tensor) -> Target:
         """The problem of empirical Bayes on some rows."""
@@ -129,14 +138,14 @@ class Standardised:
 
     def trained(self, network: Network, x: Tensor, splits: Splits) -> Problem:
         """The problem of the networks."""
-        at, (y, d, mask) = self.coordinates, self.units
+        at, (y, d, mask, offset) = self.coordinates, self.units
         base, turn, unit = at.start.float(), at.transform.float(), at.unit.float()
 
         def loss(replicates: Tensor, rows: Tensor) -> Loss:
             group = splits.owner[replicates]
             outcome = y[group[:, None], rows] if self.own_outcome else y[rows]
             around = d[(group % len(d))[:, None], rows]
-            units = Units(outcome.float(), around.float(), mask[rows].float())
+            units = Units(outcome.float(), around.float(), mask[rows].float(), chosen(offset, rows).float())
             origin, rotation, scale = base[group][:, None, :], turn[group].mT, unit[group][:, None]
             return lambda out: at.structure.family.loss(units, origin + out @ rotation) / scale
 
@@ -158,16 +167,32 @@ class Standardised:
 
     def held_out_loss(self, owner: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
         """The mean loss of held-out outputs (R, b, P) on some rows (b,), which the groups in owner (R, b) hold out."""
+        loss, place = self._loss_of_theta(owner, rows), self.coordinates.owned(owner)
+        return lambda out: loss(place(out))
+
+    def _loss_of_theta(self, owner: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
         at = self.coordinates
         y = self.units.y[owner, rows] if self.own_outcome else self.units.y[rows]
-        u = Units(y, self.units.d[owner % len(self.units.d), rows], self.units.mask[rows])
-        place = at.owned(owner)
+        d = self.units.d[owner % len(self.units.d), rows]
+        u = Units(y, d, self.units.mask[rows], chosen(self.units.offset, rows))
         share = self.weight[rows] / self.weight[rows].sum() / len(owner) / at.unit.mean()
+        return lambda theta: (at.structure.family.loss(u, theta) * share).sum()
 
-        def loss(out: Tensor) -> Tensor:
-            return (at.structure.family.loss(u, place(out)) * share).sum()
+    def with_constants(self, out: Tensor, owner: Tensor, rows: Tensor) -> Coordinates:
+        """The coordinates with the constants that minimise the loss of held-out outputs, as in held_out_loss().
 
-        return loss
+        The other columns stay as they are. In a linear model with d around E[d | x] this is least squares of the
+        outcome on d, both less their means given x (Robinson 1988).
+        """
+        at, held = self.coordinates, torch.tensor(self.coordinates.structure.held, device=out.device)
+        if not len(held):
+            return at
+        loss, theta = self._loss_of_theta(owner, rows), at.owned(owner)(out)
+
+        def value(constants: Tensor) -> Tensor:
+            return loss(theta.index_copy(-1, held, constants.expand(*theta.shape[:-1], -1)))
+
+        return replace(at, constants=stacking.newton(value, theta[..., held].mean((0, 1))))
 
 
 def _bending(family: Family, u: Units, theta: Tensor, covariance: Tensor) -> Tensor:
@@ -190,14 +215,14 @@ def _bending(family: Family, u: Units, theta: Tensor, covariance: Tensor) -> Ten
     return result
 
 
-def _metric(pooled: Pooled, levels: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _metric(pooled: Pooled, levels: tuple[int, ...], held: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
     """L'^{-1} with L L' the Hessian, and the root mean square of L^{-1} score; (G, P, P) and (G,).
 
     The levels come first in the triangular order, so that slopes are turned among themselves alone and what moves
-    only a level never moves a slope.
+    only a level never moves a slope; constant columns come last, so that nothing that varies moves them.
     """
     size = pooled.hessian.shape[-1]
-    order = [*levels, *(j for j in range(size) if j not in levels)]
+    order = [*levels, *(j for j in range(size) if j not in (*levels, *held)), *held]
     back = torch.tensor(order).argsort().tolist()
     lower = torch.linalg.cholesky(pooled.hessian[:, order][:, :, order])
     eye = torch.eye(size, dtype=lower.dtype, device=lower.device).expand_as(lower)

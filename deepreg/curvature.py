@@ -15,7 +15,7 @@ from .choicesets import DrawnSets, Law, Points
 from .design import Design
 from .errors import DataError, OptionError
 from .families.nuisance import Precision
-from .information import Lambda, floored, integrated
+from .information import Lambda, floored, integrated, invert
 from .law import Cells, FittedLaw
 from .splits import Splits
 from .structure import Structure
@@ -345,7 +345,11 @@ class Regressed:
                 f"{int((rows > 0).sum(1).min())} units in a spare fold. Use fewer structural terms, {law}or more rows."
             ) from error
         unit = lower[splits.held_out]  # (R, n, P, P)
-        return floored((1 / eigenvalues - _SHARE) / (1 - _SHARE), vectors, unit, self.floor)
+        relative = (1 / eigenvalues - _SHARE) / (1 - _SHARE)
+        if structure.held:
+            half = unit @ vectors
+            return invert((half * relative[..., None, :]) @ half.mT, self.floor, structure.held)
+        return floored(relative, vectors, unit, self.floor)
 
 
 def _censoring(

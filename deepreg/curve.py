@@ -10,6 +10,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from .errors import DataError, OptionError
+from .sampling import Sampling
 from .variables import FEW
 
 
@@ -94,8 +95,45 @@ def matched(given: Any, rows: pd.Index | None, n: int, argument: str, noun: str 
     return labels
 
 
-def project(psi: Tensor, weight: Tensor, columns: np.ndarray, names: Sequence[str]) -> Tensor:
-    """Influence values of the coefficients of psi (R, n, q) on columns (n, k); (R, n, q, k). See Estimates.project."""
+class Shared(NamedTuple):
+    """What constant columns of theta, which all rows share, add to the influence values: -mean(pull) moved."""
+
+    pull: Tensor  # (R, n, q, C) of each row, the derivative of its value in the constants
+    moved: Tensor  # (R, n, C) minus the influence values of the constants
+
+    def select(self, pick: Sequence[int]) -> "Shared":
+        """For some of the estimates."""
+        return self._replace(pull=self.pull[:, :, list(pick)])
+
+    def linear(self, turn: Tensor) -> "Shared":
+        """For linear combinations turn (r, q) of the estimates."""
+        return self._replace(pull=torch.einsum("rq,mnqc->mnrc", turn.to(self.pull), self.pull))
+
+    def on(self, columns: Tensor) -> Tensor:
+        """The same of averages with weights (n, k) in the place of means; (R, n, q, k)."""
+        return -torch.einsum("mnqc,nk,mic->miqk", self.pull, columns, self.moved)
+
+
+def enough(sampling: Sampling, columns: int) -> None:
+    """Clustered errors of k coefficients need more than k clusters."""
+    if sampling.kind != "cluster":
+        return
+    least = min(int(code.max()) + 1 for code in sampling.cluster.unbind(1))
+    if least <= columns:
+        raise OptionError(
+            f"The curve has {columns} coefficients, but there are {least} clusters, which is too few for their "
+            "errors; use fewer knots=, or fewer levels."
+        )
+
+
+def project(
+    psi: Tensor, weight: Tensor, columns: np.ndarray, names: Sequence[str], shared: Shared | None = None
+) -> Tensor:
+    """Influence values of the coefficients of psi (R, n, q) on columns (n, k); (R, n, q, k). See Estimates.project.
+
+    Of psi with constant columns of theta behind it, what they add is taken out of psi first, and comes in again with
+    what the coefficients, not the means, owe to the constants.
+    """
     p = torch.as_tensor(columns, device=psi.device)
     share = (weight / weight.sum())[:, None]
     size = (p**2 * share).sum(0).sqrt()
@@ -103,6 +141,9 @@ def project(psi: Tensor, weight: Tensor, columns: np.ndarray, names: Sequence[st
     if not bool(gram.isfinite().all()) or float(torch.linalg.eigvalsh(gram)[0]) < 1e-10:
         raise OptionError(f"The columns {', '.join(names)} are collinear, or one of them is 0; leave some out.")
     turn = p @ (torch.linalg.inv(gram) / size.outer(size))  # (n, k)
+    if shared is not None:
+        psi = psi - shared.on(share)[..., 0]
     value = turn.T @ (psi * share)  # (R, k, q)
     rest = psi - p @ value
-    return value.mT[:, None] + rest[..., None] * turn[:, None, :]
+    found = value.mT[:, None] + rest[..., None] * turn[:, None, :]
+    return found if shared is None else found + shared.on(turn * share)

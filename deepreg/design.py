@@ -18,7 +18,7 @@ from deepreg.formula import Parsed, near, read
 from deepreg.packing import Packing
 from deepreg.recipe import TRANSFORMS, Part, Recipe, Unseen, finite, learn, levels
 from deepreg.sample import Sample, codes, draw, without
-from deepreg.units import Units
+from deepreg.units import NOTHING, Units
 from deepreg.variables import Variable
 
 
@@ -116,7 +116,7 @@ class Design:
                     f"{name!r} is no variable of the structural terms of {self.formula!r}. {near(name, names)}"
                 )
             edited[name] = self._value(name, value)
-        return Units(self.units.y, self.structural(edited), self.units.mask)
+        return self.units._replace(d=self.structural(edited))
 
     def new(self, data: Any, outcome: bool = False, unseen: str = "nan", regressors: bool = True) -> "Design":
         """The same design on other data, with the transforms, levels and scaling of training.
@@ -135,7 +135,7 @@ class Design:
         """Everything but the rows: enough for `new` and `structural`, of a size that does not grow with the data."""
         return replace(
             self,
-            units=Units(*(t[:0] for t in self.units)),
+            units=self.units.each(lambda part: part[:0]),
             x=self.x[:0],
             w=self.w[:0],
             weight=self.weight[:0],
@@ -176,6 +176,8 @@ def build(
     *,
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
+    offset: str | None = None,
+    exposure: str | None = None,
     subset: str | None = None,
     missing: str = "drop",
     assignment: Sequence[str] = (),
@@ -187,6 +189,7 @@ def build(
 
     Here `|` reads "regressors | what they vary with". `data` is a pandas or polars DataFrame, a pyarrow Table or a
     dict of arrays, and is never changed. `weights` names a column of positive weights, `cluster` one or two columns,
+    `offset` one of what is added to the linear index, `exposure` one of positive numbers whose log is,
     `subset` is a pandas query; missing="drop" leaves rows with missing or infinite values out and counts them by cause,
     "raise" refuses them. `assignment` names columns that describe how the treatment was assigned, kept in the frame.
     `outcome` says what it may be: "number"; "levels", text and categories too, of which y holds the positions among
@@ -205,17 +208,18 @@ def build(
     if missing not in ("drop", "raise"):
         raise OptionError(f"missing={missing!r} is not known. Type missing='drop' or missing='raise'.")
     context = dict(context or {})
-    groups = _groups(cluster)
+    groups = refusals.groups(cluster)
+    offsets = {role: one for role, one in (("offset", offset), ("exposure", exposure)) if one is not None}
     table = door.table(data)
-    reserved = [*groups, *([] if weights is None else [weights]), *(packed or ())]
+    reserved = [*groups, *([] if weights is None else [weights]), *offsets.values(), *(packed or ())]
     parsed = read(formula, door.names(table), context, TRANSFORMS, reserved, outcome == "several")
     borrowed = {name: context[name] for name in sorted(parsed.borrowed)}
     refusals.refuse_arrays(borrowed, len(door.index(table)), formula)
     door.require(table, assignment, "assignment=")
     needed = {**parsed.columns, **({"assignment": tuple(assignment)} if assignment else {})}
     sample = draw(
-        table, needed, weights=weights, cluster=groups, subset=subset, missing=missing, context=context, packed=packed,
-        alone=False,
+        table, needed, weights=weights, cluster=groups, offsets=offsets, subset=subset, missing=missing,
+        context=context, packed=packed, alone=False,
     )  # fmt: skip
     if not len(sample.rows):
         raise DataError(f"No rows are left of {len(sample.index)}: {_shown(sample.dropped) or 'the data are empty'}.")
@@ -226,7 +230,8 @@ def build(
         refusals.check_outcome(parsed, columns)
     inside = None
     if packed is not None and sample.ids is not None:
-        inside = Packing.of(frame, sample.extra, sample.ids, packed, parsed.columns, columns)
+        alike = sample.extra.drop(columns={*offsets.values()} - {weights, *groups})
+        inside = Packing.of(frame, alike, sample.ids, packed, parsed.columns, columns)
     parts, matrices, notes = _learn(parsed, frame, columns, borrowed, outcome, inside)
     d = matrices["regressors"]
     if inside is not None:
@@ -243,6 +248,7 @@ def build(
         weights=weights,
         cluster=groups,
         context=borrowed,
+        offsets=offsets,
     )
     variables = () if inside is not None else parsed.columns["regressors"]
     of_rows = tuple(Variable.of(name, frame[name], columns[name]) for name in variables)
@@ -270,10 +276,12 @@ def _design(
         y = packing.chosen(inside, frame, y[:, 0], recipe.outcome.label)[:, None]
     d = _tensor(matrices.get("regressors", np.full((len(frame), len(recipe.regressors.names)), np.nan)))
     mask = torch.ones(len(frame), dtype=torch.float64)
+    offset = _tensor(sample.offset) if recipe.offsets else NOTHING
     if inside is not None:
         d, mask = inside.pack(frame, d), inside.pack(frame, mask)
+        offset = inside.pack(frame, offset) if recipe.offsets else offset
     return Design(
-        units=Units(_tensor(y[:, 0] if y.shape[1] == 1 else y), d, mask),
+        units=Units(_tensor(y[:, 0] if y.shape[1] == 1 else y), d, mask, offset),
         x=_tensor(matrices.get("features", np.empty((n, 0))), "float32"),
         w=_tensor(matrices.get("controls", np.empty((n, 0))), "float32"),
         terms=recipe.regressors.names,
@@ -337,7 +345,7 @@ def _rebuild(trained: Design, data: Any, skipped: set[str], policy: str) -> Desi
         inside = packed = None  # features alone: each row is a unit
     sample = draw(
         table, used, weights=recipe.weights if outcome else None, cluster=recipe.cluster if outcome else (),
-        packed=packed,
+        offsets={} if "regressors" in skipped else recipe.offsets, packed=packed,
     )  # fmt: skip
     unseen: dict[str, Unseen] = {}
     while True:  # a level may only show after a transform, so leave rows out and look again
@@ -379,17 +387,6 @@ def _unseen(one: Unseen) -> str:
 def _frame(columns: Mapping[str, pd.Series], sample: Sample) -> pd.DataFrame:
     extra = {str(name): sample.extra[name] for name in sample.extra if name not in columns}
     return pd.DataFrame({**columns, **extra}, index=pd.RangeIndex(len(sample.rows)), copy=False)
-
-
-def _groups(cluster: str | Sequence[str] | None) -> tuple[str, ...]:
-    if cluster is not None and (not isinstance(cluster, Sequence) or not all(isinstance(c, str) for c in cluster)):
-        raise OptionError(f"cluster={cluster!r}: give the name of a column, or two names.")
-    groups = (cluster,) if isinstance(cluster, str) else tuple(cluster or ())
-    if len(groups) > 2 or len(set(groups)) < len(groups) or not all(isinstance(name, str) for name in groups):
-        raise OptionError(
-            f"cluster={cluster!r} is not allowed. Type the name of a column, or of two: ('firm', 'year')."
-        )
-    return groups
 
 
 def _shown(dropped: Mapping[str, int]) -> str:

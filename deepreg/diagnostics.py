@@ -21,12 +21,13 @@ def _factors(columns: tuple[str, ...]) -> str:
 
 
 def _stacked(structure: Structure, fitted: Theta) -> list[tuple[str, str]]:
-    """The weight of each learner in every column of theta, where there are few enough to read."""
+    """The weight of each learner in every column of theta that varies, where there are few enough to read."""
     if len(structure.names) > 6:
         return []
     return [
         (name, ", ".join(f"{learner} {share[j]:.2f}" for learner, share in fitted.mix.items() if share[j] > 0.005))
         for j, name in enumerate(structure.names)
+        if j in structure.free
     ]
 
 
@@ -47,6 +48,7 @@ def describe(
     folds, members = splits.groups // repeats, len(splits.owner) // splits.groups
     header = [
         ("Features:", _factors(design.features)),
+        *((("Constant:", ", ".join(structure.constant)),) if structure.constant else ()),
         ("Learners:", ", ".join(fitted.mix)),
         *((("Network:", network.describe()),) if "network" in fitted.mix else ()),
         ("Folds, members, repeats:", f"{folds} x {members} x {repeats}"),

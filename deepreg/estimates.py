@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from . import hypotheses, multiple
-from .curve import indicators, is_smooth, matched, project, smooth
+from .curve import Shared, enough, indicators, is_smooth, matched, project, smooth
 from .equivalence import equivalence
 from .errors import AGAIN, DeepregWarning, NotAvailable, OptionError
 from .level import check_alpha
@@ -45,6 +45,7 @@ class Estimates:
     constant: bool = False  # whether theta is
     sample: str = "population"  # or "fixed", the variance given the features
     delta: bool = False  # whether they are functions of estimates, with errors by the delta method
+    shared: Shared | None = None  # what constant columns of theta have in psi
 
     @cached_property
     def moments(self) -> Moments:
@@ -258,6 +259,7 @@ class Estimates:
             plug_in=None,
             null=None,
             groupable=False,
+            shared=None,
             adjusted=None,
             delta=True,
         )
@@ -273,9 +275,11 @@ class Estimates:
             )
         known = self.moments.turned(turn[None], self.moments.value @ turn.T)
         psi = None if self.psi is None else self.psi @ turn.to(self.psi).T
+        shared = None if self.shared is None else self.shared.linear(turn)
         return replace(
-            self, names=tuple(names), psi=psi, known=known, plug_in=None, null=np.atleast_1d(null), adjusted=None
-        )
+            self, names=tuple(names), psi=psi, known=known, plug_in=None, null=np.atleast_1d(null), adjusted=None,
+            shared=shared,
+        )  # fmt: skip
 
     def select(self, names: Sequence[str]) -> "Estimates":
         """The estimates of those names, in that order."""
@@ -286,7 +290,10 @@ class Estimates:
         plug = None if self.plug_in is None else self.plug_in[pick]
         known = Moments(self.moments.value[:, pick], self.moments.covariance[:, pick][:, :, pick])
         psi = None if self.psi is None else self.psi[..., pick]
-        return replace(self, names=tuple(names), psi=psi, known=known, plug_in=plug, null=None, adjusted=None)
+        shared = None if self.shared is None else self.shared.select(pick)
+        return replace(
+            self, names=tuple(names), psi=psi, known=known, plug_in=plug, null=None, adjusted=None, shared=shared
+        )
 
     def wald(self, label: str = "") -> WaldTest:
         """The joint test that every value is its null, 0 unless given."""
@@ -302,6 +309,8 @@ class Estimates:
         """
         labels = self._labels(groups, "by", "groups")
         assert self.psi is not None
+        if self.shared is not None:  # all rows say something of the constants in each group
+            return self._by(pd.Categorical(labels).remove_unused_categories())
         parts = []
         for label in pd.Categorical(labels).remove_unused_categories().categories:
             rows = torch.tensor((labels == label).to_numpy(), device=self.psi.device)
@@ -315,6 +324,13 @@ class Estimates:
             part = some.frame()
             parts.append(part.assign(group=label, n=int(rows.sum())).set_index("group", append=True))
         return pd.concat(parts).swaplevel().rename_axis(["group", "estimate"])
+
+    def _by(self, labels: pd.Categorical) -> pd.DataFrame:
+        groups = list(labels.categories)
+        each = self.project(np.eye(len(groups))[labels.codes], [str(one) for one in groups]).frame()
+        index = pd.MultiIndex.from_product([self.names, groups], names=["estimate", "group"])
+        counted = each.set_axis(index).assign(n=np.tile(np.bincount(labels.codes), len(self.names)))
+        return counted.swaplevel().reindex(groups, level="group")
 
     def _labels(self, given: pd.Series | np.ndarray | Sequence[object], method: str, argument: str) -> pd.Series:
         """A value for each row used, none of them missing, where rows have estimates of their own."""
@@ -347,11 +363,11 @@ class Estimates:
             )
         self._labels(np.arange(len(matrix)), "project", "columns")
         assert self.psi is not None
-        psi = project(self.psi, self.sampling.weight, matrix, names)
+        psi = project(self.psi, self.sampling.weight, matrix, names, self.shared)
         return replace(
             self, names=tuple(f"{one}: {name}" for one in self.names for name in names), psi=psi.flatten(2),
             sampling=replace(self.sampling, parameters=len(names)), known=None, plug_in=None, null=None, adjusted=None,
-            groupable=False,
+            groupable=False, shared=None,
         )  # fmt: skip
 
     def curve(
@@ -372,7 +388,7 @@ class Estimates:
         labels = self._labels(values, "curve", "values")
         sides = smooth(labels, knots, points) if is_smooth(labels) else indicators(labels, self._clusters())
         names = [str(j) for j in range(sides.columns.shape[1])]
-        _enough(self.sampling, len(names))
+        enough(self.sampling, len(names))
         parts = {}
         for name in self.names:
             one = self.select([name]).project(sides.columns, names)
@@ -381,15 +397,3 @@ class Estimates:
             band = shown.band(alpha, draws, rng)[["lower", "upper"]]
             parts[name] = pd.concat([shown.frame(alpha), band], axis=1).set_axis(sides.points)
         return pd.concat(parts, names=["estimate", "value"])
-
-
-def _enough(sampling: Sampling, columns: int) -> None:
-    """Clustered errors of k coefficients need more than k clusters."""
-    if sampling.kind != "cluster":
-        return
-    least = min(int(code.max()) + 1 for code in sampling.cluster.unbind(1))
-    if least <= columns:
-        raise OptionError(
-            f"The curve has {columns} coefficients, but there are {least} clusters, which is too few for their "
-            "errors; use fewer knots=, or fewer levels."
-        )

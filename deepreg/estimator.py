@@ -37,8 +37,11 @@ class Structural(BaseEstimator):
     family: str | Family | type[Family] = "linear"
     weights: str | None = None
     cluster: str | Sequence[str] | None = None
+    offset: str | None = None
+    exposure: str | None = None
     missing: str = "drop"
     assignment: KnownLaw | None = None
+    constant: str | Sequence[str] | None = None
     vcov: str | dict[str, str] | None = None
     context: Mapping[str, object] | None = None
     folds: int = 5
@@ -65,8 +68,10 @@ class Structural(BaseEstimator):
             added[weights] = _weights(_vector("sample_weight", sample_weight, opened))
         frame = opened if isinstance(opened, pd.DataFrame) else door.pick(opened, known)
         model = structural(
-            whole, frame.assign(**added), self.family, weights=weights, cluster=self.cluster, missing=self.missing,
-            assignment=self.assignment, vcov=self.vcov, context={} if self.context is None else self.context,
+            whole, frame.assign(**added), self.family, weights=weights, cluster=self.cluster, offset=self.offset,
+            exposure=self.exposure, missing=self.missing,
+            assignment=self.assignment, constant=self.constant, vcov=self.vcov,
+            context={} if self.context is None else self.context,
         )  # fmt: skip
         self.result_: Results = model.fit(
             folds=self.folds, members=self.members, repeats=self.repeats, network=self.network, trainer=self.trainer,
@@ -89,6 +94,7 @@ class Structural(BaseEstimator):
         if np.isnan(mean).any():
             recipe = self.result_.design.recipe
             used = [name for part, names in recipe.used.items() if part != "outcome" for name in names]
+            used += [name for name in recipe.offsets.values() if name not in used]
             raise DataError(_incomplete(door.pick(opened, used)))
         return mean
 
@@ -114,7 +120,7 @@ class StructuralRegressor(RegressorMixin, Structural):
         The right side of a formula, for example "t | x0 + x1". A left side must be the name of y.
     family : str or Family
         With a family for outcomes of 0 and 1, predictions are probabilities.
-    weights, cluster : str, optional
+    weights, cluster, offset, exposure : str, optional
         Columns of X. Weights can be given as sample_weight= of fit() instead.
     missing : "drop" or "raise"
         What fit() does with incomplete rows. Predictions refuse them.

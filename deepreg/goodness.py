@@ -29,7 +29,7 @@ def goodness(structure: Structure, u: Units, theta: Tensor, weight: Tensor) -> G
     if u.mask.dim() > 1:  # a choice has no intercept: equal chances of all alternatives
         return Goodness(sum(llf) / len(llf), family.log_likelihood(u, 0 * theta[0], weight), float("nan"))
     alone = Structure(family, ("Intercept",))
-    constant = Units(u.y, torch.ones_like(u.d[:, :1]), u.mask)
+    constant = u._replace(d=torch.ones_like(u.d[:, :1]))
     try:
         least = alone.pooled(constant, weight[None]).theta
         llnull = family.log_likelihood(constant, least.expand(len(u.d), -1), weight)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .choicesets import Points
+from .curve import Shared
 from .design import Design, edited
 from .errors import DataError, DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
@@ -34,12 +35,18 @@ class Evaluated(NamedTuple):
     gradient: Tensor  # (..., q, P)
 
 
+class _Influence(NamedTuple):
+    psi: Tensor  # (R, n, q)
+    plug_in: Tensor  # (R, q)
+    pull: Tensor  # (R, n, q, C) derivative of each row's value in the constants, what varies following
+
+
 @dataclass(frozen=True)
 class Scores:
     """What psi is made of: theta at the held-out rows, score, inverse Lambda and the law of the treatment.
 
-    With constant theta, R = 1, every row has the same theta and Lambda, and `nodes` is None: E[. | x] is then an
-    average over the rows.
+    Of C constant columns of theta, `turn` says what they move and `shared` holds I^{-1} s (information.of_constants).
+    With constant theta, R = 1, all columns are such, every row has the same theta, and `nodes` is None.
     """
 
     structure: Structure
@@ -47,7 +54,9 @@ class Scores:
     u: Units
     theta: Tensor  # (R, n, P)
     score: Tensor  # (R, n, P)
-    inverse: Tensor  # (R, n, P, P)
+    inverse: Tensor  # (R, n, P, P), or 1 for R and n
+    turn: Tensor  # (R, n, P, C), or 1 for R and n
+    shared: Tensor  # (R, n, C)
     nodes: Points | None
     constant: bool
 
@@ -67,25 +76,34 @@ class Scores:
 
     def answer(self, targets: Sequence[Target], names: tuple[str, ...], sample: str, sampling: Sampling) -> Estimates:
         """The values of the targets by their names, with their joint covariance; raises what psi() raises."""
-        parts = [self.psi(t, sample) for t in targets]
-        psi, plug_in = torch.cat([p for p, _ in parts], -1), torch.cat([p for _, p in parts], -1)
+        parts = [self._influence(t, sample) for t in targets]
+        psi, plug_in = torch.cat([one.psi for one in parts], -1), torch.cat([one.plug_in for one in parts], -1)
         frame = self.design.frame
         whole = all(t.weight(self.design, frame) is None and t.residual(self.design, frame) is None for t in targets)
         averaged = all(t.averaged for t in targets)
         groupable = whole and averaged and sample == "population" and not self.constant
+        shared = None
+        if groupable and self.shared.shape[-1]:
+            shared = Shared(torch.cat([one.pull for one in parts], 2), self.shared)
         return Estimates(
             names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels,
-            groupable=groupable, constant=self.constant, sample=sample, delta=not averaged,
+            groupable=groupable, constant=self.constant, sample=sample, delta=not averaged, shared=shared,
         )  # fmt: skip
 
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
         """psi (R, n, q) and the plug-in values (R, q).
 
         mu = E[w H] / E[w], psi = (w (H - mu) - E[w H_theta | x] Lambda(x)^{-1} l_theta) / E[w] + mu, and its weighted
-        mean is the estimate. `sample="fixed"` leaves out w (H - mu): the variance given the features. A target that
-        combines averages has the psi of its linearisation around them.
+        mean is the estimate. With columns v that vary, constant columns c and A = Lambda_vv^{-1} Lambda_vc, Lambda and
+        l_theta are those of v, and E[w (H_c - H_v A)] I^{-1} s / E[w] is subtracted too. `sample="fixed"` leaves out
+        w (H - mu): the variance given the features. A target that combines averages has the psi of its linearisation
+        around them.
         Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
         """
+        found = self._influence(target, sample)
+        return found.psi, found.plug_in
+
+    def _influence(self, target: Target, sample: str) -> "_Influence":
         check_sample(sample)
         frame = self.design.frame
         at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
@@ -93,12 +111,14 @@ class Scores:
         row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
         share = w * row_weight
         if self.constant:
-            gradient = (at.gradient * share[..., None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
+            gradient = at.gradient * w[..., None, None]  # of which nothing but the mean matters
         elif target.observed(self.design):
             gradient = self._given_x(target)
         else:
             gradient = at.gradient
         correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
+        pull = gradient @ self.turn  # (R, n, q, C)
+        correction = correction - self.shared @ (pull * row_weight[:, None, None]).sum(1).mT
         mass = share.sum(1, keepdim=True)  # (1 or R, 1)
         plug_in = (at.h * share[..., None]).sum(1) / mass  # (R, q)
         mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass
@@ -106,9 +126,9 @@ class Scores:
         psi = (spread + correction) / mass[..., None]
         centred = psi - (psi * row_weight[:, None]).sum(1, keepdim=True)
         if target.averaged:
-            return centred + mu[:, None, :], plug_in
+            return _Influence(centred + mu[:, None, :], plug_in, pull)
         parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
-        return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
+        return _Influence(torch.stack(parts), torch.stack([target.combine(each) for each in plug_in]), pull)
 
     def _scenarios(self, target: Target) -> list[Units]:
         edits, frame = target.scenarios(self.design), self.design.frame
@@ -246,7 +266,7 @@ def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:
 
 def _part(u: Units, axis: int, rows: slice) -> Units:
     """The units at some places of an axis."""
-    return Units(*(part.narrow(axis, rows.start, rows.stop - rows.start) for part in u))
+    return u.each(lambda part: part.narrow(axis, rows.start, rows.stop - rows.start))
 
 
 def _backward(h: Tensor, theta: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Lambda(x) and its inverse: integrated over points of the structural variables, floored, and held against the data."""
 
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -13,11 +15,15 @@ from .units import Units, blocks
 
 
 class Lambda(NamedTuple):
-    """The inverse of Lambda(x_i) at the held-out theta, and how far it can be trusted."""
+    """The inverse of Lambda(x_i) at the held-out theta, and how far it can be trusted.
+
+    Of the columns that vary with x alone; the rows and columns of constant ones are 0.
+    """
 
     inverse: Tensor  # (R, n, P, P)
     smallest: float  # smallest eigenvalue relative to the mean Lambda, before flooring
     floored: Tensor  # (n,) bool: rows with an eigenvalue raised to the floor, in any repeat
+    turn: Tensor  # (R, n, P, C) what the constant columns move, the others following by -Lambda_vv^{-1} Lambda_vc
 
 
 def integrated(
@@ -29,11 +35,16 @@ def integrated(
         at = theta[:, rows, None, :].expand(*u.y.shape, -1)
         each = family.information(u, at) if unseen is None else family.observed(u, at, unseen.seen(u.d, rows))
         value[:, rows] = (each * some.weight[..., None, None]).sum(2)
-    return invert(value, floor)
+    return invert(value, floor, structure.held)
 
 
-def invert(value: Tensor, floor: float) -> Lambda:
-    """Inverse with eigenvalues no smaller than `floor` relative to the mean over rows, which is free of units."""
+def invert(value: Tensor, floor: float, held: Sequence[int] = ()) -> Lambda:
+    """Inverse with eigenvalues no smaller than `floor` relative to the mean over rows, which is free of units.
+
+    Of `held` columns, which are constant, Lambda(x) need not say anything: their information is an average over rows.
+    """
+    if held:
+        return _around_constants(value, floor, list(held))
     mean = value.mean((0, 1))
     eigenvalues = torch.linalg.eigvalsh(mean / mean.diagonal().outer(mean.diagonal()).sqrt())
     if not float(eigenvalues[0]) > 1e-10:
@@ -49,6 +60,47 @@ def invert(value: Tensor, floor: float) -> Lambda:
     return floored(relative, vectors, lower, floor)
 
 
+def _around_constants(value: Tensor, floor: float, held: list[int]) -> Lambda:
+    free = [j for j in range(value.shape[-1]) if j not in held]
+    lam = invert(value[..., free, :][..., free], floor)
+    inverse = torch.zeros_like(value)
+    inverse[..., torch.tensor(free)[:, None], torch.tensor(free)] = lam.inverse
+    turn = value.new_zeros(*value.shape[:-1], len(held))
+    turn[..., free, :] = -(lam.inverse @ value[..., free, :][..., held])
+    turn[..., held, :] = torch.eye(len(held)).to(value)
+    return lam._replace(inverse=inverse, turn=turn)
+
+
+def of_constants(structure: Structure, u: Units, theta: Tensor, score: Tensor, weight: Tensor, lam: Lambda) -> Tensor:
+    """Minus the influence values of the constant columns, I^{-1} s; (R, n, P) -> (R, n, C).
+
+    With v the columns that vary and c the constant ones, A = Lambda_vv^{-1} Lambda_vc: s = l_c - A'l_v, and I is the
+    mean of (-A, 1)' l_theta_theta (-A, 1), whose expectation E[Lambda_cc - Lambda_cv A] an error in A changes in second
+    order only. Of a Hessian that depends on the outcome it takes the expectation given d, where that is a formula: less
+    noisy, and never indefinite. Raises DataError where the rows say nothing on some combination of the constants.
+    """
+    score_of_c = (lam.turn.mT @ score[..., None])[..., 0]
+    if not structure.held:
+        return score_of_c
+    total, family = lam.turn.new_zeros(len(theta), len(structure.held), len(structure.held)), structure.family
+    expected = family.closed and not family.censored  # which depends on when rows were last seen
+    for rows in blocks(len(u.d)):
+        part = u.each(itemgetter(rows))
+        turn, at = lam.turn[:, rows], theta[:, rows]
+        hessian = family.information(part, at) if expected else family.derivatives(part, at)[1]
+        total += (turn.mT @ hessian @ turn * weight[rows, None, None]).sum(1)
+    total = total / weight.sum()
+    unit = total.diagonal(dim1=1, dim2=2).clamp_min(1e-300).rsqrt()
+    even = total * unit[:, :, None] * unit[:, None, :]
+    if not bool((torch.linalg.eigvalsh(even)[:, 0] > 1e-10).all()):
+        raise DataError(
+            f"The rows say nothing on the constant columns {', '.join(structure.names[j] for j in structure.held)}, or "
+            "on some combination of them: what they multiply is decided by the features, or moved by the columns that "
+            "vary. Hold fewer constant, or remove the feature that decides them."
+        )
+    return unit[:, None] * torch.linalg.solve(even, (score_of_c * unit[:, None]).mT).mT
+
+
 def agreement(structure: Structure, u: Units, theta: Tensor, weight: Tensor, lam: Lambda) -> tuple[float, float]:
     """The least and the largest eigenvalue of the mean of Lambda(x_i)^{-1} Hessian_i, at theta (R, n, P).
 
@@ -57,10 +109,11 @@ def agreement(structure: Structure, u: Units, theta: Tensor, weight: Tensor, lam
     """
     total = torch.zeros_like(lam.inverse[0, 0])
     for rows in blocks(len(u.d)):
-        part = Units(*(one[rows] for one in u))
+        part = u.each(itemgetter(rows))
         hessian = structure.family.derivatives(part, theta[:, rows])[1]
         total += (lam.inverse[:, rows] @ hessian * weight[rows, None, None]).sum((0, 1))
-    values = torch.linalg.eigvals(total / (len(theta) * weight.sum())).real
+    free = list(structure.free)
+    values = torch.linalg.eigvals(total[free][:, free] / (len(theta) * weight.sum())).real
     return float(values.min()), float(values.max())
 
 
@@ -78,4 +131,4 @@ def floored(relative: Tensor, vectors: Tensor, lower: Tensor, floor: float) -> L
         )
     back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
     inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
-    return Lambda(inverse, float(relative.min()), raised)
+    return Lambda(inverse, float(relative.min()), raised, inverse[..., :0])

@@ -22,7 +22,7 @@ from .diagnostics import describe, instrumented
 from .errors import OptionError
 from .goodness import goodness
 from .influence import Scores
-from .information import agreement
+from .information import agreement, of_constants
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
 from .results import Results
@@ -102,7 +102,7 @@ class Model:
         u = Units(*(t.to(place) for t in self.design.units))
         x = self.design.inputs.to(place)
         weight = self.design.weight.to(place)
-        if x.shape[1] == 0:
+        if x.shape[1] == 0 or not self.structure.free:
             return self._constant(u, weight, call)
         strength: Any = penalty
         if not isinstance(strength, int | float | np.number) or not 0 <= strength < np.inf:
@@ -118,7 +118,7 @@ class Model:
             nuisance = replace(options, learners=LEARNERS)  # a law of t by less than all would confound
             law = curvature.law(self.design, x, splits, nuisance)
             centre = None
-            if isinstance(law, FittedLaw) and law.everywhere and self.structure.movable:
+            if isinstance(law, FittedLaw) and law.everywhere and self.structure.absorbing:
                 centre = law.centre(x, self.structure.slopes.to(place))
             p = self.design.x.shape[1]
             reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
@@ -132,7 +132,10 @@ class Model:
             lam = curvature.inverse(self.structure, u, x, weight, theta, every, splits, nodes, nuisance)
         release(len(x))
         score = score_of(self.structure.family, u, theta)
-        scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
+        shared = of_constants(self.structure, u, theta, score, weight, lam)
+        scores = Scores(
+            self.structure, self.design, u, theta, score, lam.inverse, lam.turn, shared, nodes, constant=False
+        )
         standard = self.structure.standard(u)
         constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
         constant = self._unstandardised(standard, constant) @ standard.turn.T
@@ -160,14 +163,17 @@ class Model:
         turn = standard.turn
         within = self.structure.pooled(standard.units, weight[None]).theta
         within = self._unstandardised(standard, within)
-        hessian = family.derivatives(standard.units._replace(y=u.y), within[:, None, :].expand(1, n, -1))[1]
+        units = standard.units._replace(y=u.y, offset=u.offset)
+        hessian = family.derivatives(units, within[:, None, :].expand(1, n, -1))[1]
         mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
         unit = mean.diagonal(dim1=1, dim2=2).rsqrt()
         inverse = torch.linalg.inv(mean * unit[:, :, None] * unit[:, None, :]) * unit[:, :, None] * unit[:, None, :]
         theta = (within @ turn.T)[:, None, :].expand(1, n, -1)
         inverse = (turn @ inverse @ turn.T)[:, None]  # (1, 1, P, P)
         score = score_of(family, u, theta)
-        scores = Scores(self.structure, self.design, u, theta, score, inverse, None, constant=True)
+        shared = (inverse @ score[..., None])[..., 0]
+        every = torch.eye(theta.shape[-1]).to(inverse)[None, None]
+        scores = Scores(self.structure, self.design, u, theta, score, 0 * inverse, every, shared, None, constant=True)
         fit = goodness(self.structure, u, theta, weight)
         header = tuple(instrumented(self.structure))
         facts = Facts(f"constant coefficients, {family.name}", header, (), (), True, fit, call)
@@ -177,8 +183,10 @@ class Model:
         """Constant theta (G, P) with the outcome's standardisation undone, and not yet the regressors'."""
         if self.structure.intercept is None:
             return theta
-        family = self.structure.family
-        return family.unstandardise(theta.clone(), standard.shift, standard.scale, self.structure.intercept)
+        family, intercept = self.structure.family, self.structure.intercept
+        theta = family.unstandardise(theta.clone(), standard.shift, standard.scale, intercept)
+        theta[..., intercept] -= standard.level
+        return theta
 
     def _loss(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Weighted mean loss, over rows and repeats."""
@@ -228,6 +236,12 @@ def _curvature(
         raise OptionError(
             f"hessian={hessian!r} is the law of a treatment, but {design.formula!r} has choice sets. Leave it out (the "
             "Hessian is then regressed on x), or give deepreg.Randomised() where they were drawn independently of x."
+        )
+    regressed = hessian == "regressed" or isinstance(hessian, Regressed) or (hessian is None and not lawful)
+    if regressed and design.units.offset.dim() and design.packing is None:
+        raise OptionError(
+            f"hessian={hessian or 'regressed'!r} averages over the offset, which effects hold at the value of each "
+            "row. With offset= or exposure= leave hessian= out, or give assignment=, for a family that says its law."
         )
     if hessian == "regressed" or (hessian is None and (not lawful or design.packing is not None)):
         return Regressed()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .design import Design, edited
-from .units import BLOCK, Units, blocks
+from .units import BLOCK, Units, blocks, chosen
 
 
 def is_scalar(value: object) -> bool:
@@ -70,9 +70,11 @@ class Nodes:
                 frame = some.frame()
                 shared = [self.design.structural(edited(frame, edit)) for edit in ({}, *edits)]
                 shared = [d.unflatten(0, tuple(some.weight.shape)) for d in shared]
-            yield rows, some, [_without_outcome(d.to(some.weight), some.weight) for d in shared]
+            offset = chosen(self.design.units.offset, slice(some.start, some.start + some.weight.shape[1]))
+            offset = offset.to(some.weight.device)[..., None].expand_as(some.weight) if offset.dim() else offset
+            yield rows, some, [_without_outcome(d.to(some.weight), some.weight, offset) for d in shared]
 
 
-def _without_outcome(d: Tensor, weight: Tensor) -> Units:
+def _without_outcome(d: Tensor, weight: Tensor, offset: Tensor) -> Units:
     d = d.expand(*weight.shape, d.shape[-1])
-    return Units(torch.zeros_like(weight), d, torch.ones_like(weight))
+    return Units(torch.zeros_like(weight), d, torch.ones_like(weight), offset)

@@ -82,6 +82,7 @@ class Stored(NamedTuple):
     weights: str | None
     cluster: tuple[str, ...]
     context: Mapping[str, Any]
+    offsets: Mapping[str, str]
 
 
 _RECORDS = (
@@ -185,7 +186,7 @@ def _answers(result: Fit, sampling: Sampling, more: Iterable[Asked]) -> tuple[An
                 if wanted:
                     raise
                 continue
-            bare = replace(found, psi=None, known=found.moments, sampling=sampling, rows=None)
+            bare = replace(found, psi=None, known=found.moments, sampling=sampling, rows=None, shared=None)
             answers.append(Answer(chosen, sample, bare))
     return tuple(answers)
 
@@ -218,7 +219,7 @@ def _stored(own: recipe.Recipe) -> Stored:
     parts = {"outcome": own.outcome, "regressors": own.regressors, "features": own.features, "controls": own.controls}
     context = {name: value if _constant(value) else Borrowed(name) for name, value in own.context.items()}
     some = {name: part for name, part in parts.items() if part is not None}
-    return Stored(own.formula, some, own.columns, own.used, own.weights, own.cluster, context)
+    return Stored(own.formula, some, own.columns, own.used, own.weights, own.cluster, context, own.offsets)
 
 
 def _restored(stored: Any, context: Mapping[str, object]) -> recipe.Recipe:
@@ -228,7 +229,7 @@ def _restored(stored: Any, context: Mapping[str, object]) -> recipe.Recipe:
     names = {name: context[name] if isinstance(value, Borrowed) else value for name, value in stored.context.items()}
     made = recipe.Recipe(
         stored.formula, parts["outcome"], parts["regressors"], parts.get("features"), parts.get("controls"),
-        stored.columns, stored.used, stored.weights, stored.cluster, names,
+        stored.columns, stored.used, stored.weights, stored.cluster, names, stored.offsets,
     )  # fmt: skip
     made.check()
     return made

@@ -116,7 +116,7 @@ def predicted(family: Family, u: Units, theta: Tensor, cov: np.ndarray | None, i
             f"get_prediction() is about one mean, and family {family.name!r} has {len(family.labels)}: "
             f"{', '.join(family.labels)}. Use predict(), or estimate('mean') for averages with errors."
         )
-    u, at = Units(*(part.cpu() for part in u)), theta.cpu().clone().requires_grad_(True)
+    u, at = u.each(Tensor.cpu), theta.cpu().clone().requires_grad_(True)
     with torch.enable_grad():
         mean = family.mean(u, at)
         (gradient,) = torch.autograd.grad(mean.sum(), at)
@@ -127,5 +127,5 @@ def predicted(family: Family, u: Units, theta: Tensor, cov: np.ndarray | None, i
     linear = None
     if at.shape[1] == u.d.shape[1]:
         variance = ((u.d @ spread) * u.d).sum(1)
-        linear = Index(family, (u.d * at.detach()).sum(1).numpy(), variance.sqrt().numpy())
+        linear = Index(family, ((u.d * at.detach()).sum(1) + u.offset).numpy(), variance.sqrt().numpy())
     return Prediction(index, mean.detach().numpy(), error, linear)

@@ -170,6 +170,7 @@ class Recipe:
     weights: str | None
     cluster: tuple[str, ...]
     context: Mapping[str, Any]  # names the formula borrowed from where it was written
+    offsets: Mapping[str, str]  # "offset" and "exposure" -> its column, where there is one
 
     def part(self, name: str) -> Part:
         """One part by name; DataError when the formula has none of that name."""

@@ -6,11 +6,23 @@ from typing import Any
 import numpy as np
 
 from deepreg.columns import Column
-from deepreg.errors import DataError, FormulaError
+from deepreg.errors import DataError, FormulaError, OptionError
 from deepreg.formula import Parsed
 from deepreg.recipe import Part
 
 COLLINEAR = 1e-11  # a column of which less than this share is left after those before it is their combination
+
+
+def groups(cluster: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the cluster columns; OptionError for what is none."""
+    if cluster is not None and (not isinstance(cluster, Sequence) or not all(isinstance(c, str) for c in cluster)):
+        raise OptionError(f"cluster={cluster!r}: give the name of a column, or two names.")
+    found = (cluster,) if isinstance(cluster, str) else tuple(cluster or ())
+    if len(found) > 2 or len(set(found)) < len(found) or not all(isinstance(name, str) for name in found):
+        raise OptionError(
+            f"cluster={cluster!r} is not allowed. Type the name of a column, or of two: ('firm', 'year')."
+        )
+    return found
 
 
 def check_width(terms: Sequence[str], matrix: np.ndarray, coded: bool, outcome: str) -> None:

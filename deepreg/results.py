@@ -315,6 +315,7 @@ class Results:
         effects = asked.effects(self.design)
         edits = [edit for target in effects.values() for edit in target.scenarios(self.design)]
         whole = len(self.design.variables) == 1 and not any(callable(v) for edit in edits for v in edit.values())
+        whole = whole and not self.design.units.offset.dim()
         design, values = self._at(new, regressors=not whole)
         columns = []
         for target in effects.values():

@@ -24,6 +24,7 @@ class Sample(NamedTuple):
     rows: np.ndarray  # (n,) positions in the caller's data
     index: pd.Index  # the caller's, all rows
     dropped: dict[str, int]
+    offset: np.ndarray  # (n,) zeros where there is none
     ids: pd.Index | None = None  # of packed rows: all units of the data
 
 
@@ -33,6 +34,7 @@ def draw(
     *,
     weights: str | None = None,
     cluster: Sequence[str] = (),
+    offsets: Mapping[str, str] | None = None,
     subset: str | None = None,
     missing: str = "drop",
     context: Mapping[str, Any] | None = None,
@@ -41,17 +43,21 @@ def draw(
 ) -> Sample:
     """The rows where every column used (part of the formula -> names), the weights and the clusters are finite.
 
-    Infinite values count as missing. Where the columns of unit and alternative are `packed`, a row is left out with
-    all of its unit, and unless they may be `alone`, units with one row are left out. Raises DataError for a column that
-    cannot be used, and with missing="raise" for any row that would be left out.
+    `offsets` maps "offset" and "exposure" to their columns, if there are any. Infinite values count as missing. Where
+    the columns of unit and alternative are `packed`, a row is left out with all of its unit, and unless they may be
+    `alone`, units with one row are left out. Raises DataError for a column that cannot be used, and with
+    missing="raise" for any row that would be left out.
     """
     index = door.index(table)
     within = dict(zip(("unit", "alternative"), packed or (), strict=False))
-    reserved = list(dict.fromkeys([*([] if weights is None else [weights]), *cluster, *within.values()]))
+    reserved = list(
+        dict.fromkeys([*([] if weights is None else [weights]), *cluster, *(offsets or {}).values(), *within.values()])
+    )
     formula_columns = list(dict.fromkeys(name for part in used.values() for name in part))
     picked = door.pick(table, formula_columns)
     extra = pd.DataFrame(index=picked.index)
-    for name, role in [(weights, "weights"), *((one, "cluster") for one in cluster)]:
+    added = [(one, role) for role, one in (offsets or {}).items()]
+    for name, role in [(weights, "weights"), *((one, "cluster") for one in cluster), *added]:
         if name is not None:
             extra[name] = door.pick(table, [name], f"{role}={name!r}")[name]
     for role, name in within.items():  # as plain values, for a category may have levels that do not occur
@@ -69,6 +75,11 @@ def draw(
     if weights is not None:
         weight, absent = _weights(extra[weights], kept)
         holes.append(("missing weights", weights, absent))
+    offset = np.zeros(len(index))
+    for role, name in (offsets or {}).items():
+        values, absent = _offset(extra[name], role, kept)
+        offset += np.where(absent, 0.0, values)
+        holes.append((f"missing {role}", name, absent))
     holes.extend(("missing cluster", name, extra[name].isna().to_numpy(dtype=bool)) for name in cluster)
     holes.extend((f"missing {role}", name, extra[name].isna().to_numpy(dtype=bool)) for role, name in within.items())
     if missing == "raise":
@@ -85,6 +96,7 @@ def draw(
     return Sample(
         columns={name: series.iloc[rows].reset_index(drop=True) for name, series in clean.items()},
         weight=weight[rows],
+        offset=offset[rows],
         extra=extra[reserved].iloc[rows].reset_index(drop=True),
         rows=rows,
         index=index,
@@ -104,6 +116,7 @@ def without(sample: Sample, bad: np.ndarray, cause: str, unit: str | None) -> Sa
     return sample._replace(
         columns={name: series.iloc[keep].reset_index(drop=True) for name, series in sample.columns.items()},
         weight=sample.weight[keep],
+        offset=sample.offset[keep],
         extra=sample.extra.iloc[keep].reset_index(drop=True),
         rows=sample.rows[keep],
         dropped=dropped,
@@ -153,6 +166,23 @@ def _weights(series: pd.Series, kept: np.ndarray) -> tuple[np.ndarray, np.ndarra
             f"Leave these rows out: subset='{series.name} > 0'."
         )
     return values, ~np.isfinite(values)
+
+
+def _offset(series: pd.Series, role: str, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is added to the index, the log of an exposure, and where it is missing; (n,) each."""
+    plain = door.plain(series)
+    if not types.is_numeric_dtype(plain.dtype) or types.is_bool_dtype(plain.dtype):
+        raise DataError(f"The {role} {series.name!r} is not numbers (dtype {series.dtype}). Name a numeric column.")
+    values = plain.to_numpy(dtype="float64")
+    absent = ~np.isfinite(values)
+    if role == "offset":
+        return values, absent
+    if bad := int((kept & ~absent & (values <= 0)).sum()):
+        raise DataError(
+            f"The exposure {series.name!r} must be positive, for its log is taken, but {bad} rows have 0 or less. "
+            f"Leave them out: subset='{series.name} > 0'."
+        )
+    return np.log(np.where(values > 0, values, 1.0)), absent
 
 
 def _refuse(holes: list[tuple[str, str, np.ndarray]], kept: np.ndarray) -> None:

@@ -34,6 +34,9 @@ def check(result: Fit) -> None:
         repeats = len(result.scores.theta)
         _shape("theta", result.scores.theta, repeats, design.n, size)
         _shape("score", result.scores.score, repeats, design.n, size)
+        held = size if result.scores.constant else len(structure.held)
+        _shape("shared", result.scores.shared, repeats, design.n, held)
+        _shape("turn", result.scores.turn, *result.scores.inverse.shape[:-1], held)
         _shape("weight", result.sampling.weight, design.n)
     _equal("constant", result.fitted is None, result.scores.constant)
     if result.fitted is not None:
@@ -57,6 +60,7 @@ def _design(design: Design) -> None:
     _shape("w", design.w, rows, len(design.controls))
     _shape("cluster", design.cluster, rows, len(design.cluster_names))
     _shape("mask", design.units.mask, *design.units.d.shape[:-1])
+    _shape("offset", design.units.offset, *(design.units.mask.shape if design.recipe.offsets else ()))
     _shape("weight", design.weight, rows)
     _shape("y", design.units.y, rows, *design.units.y.shape[1:2])
     _equal("rows of the frame", len(design.frame), inside)
@@ -126,6 +130,7 @@ def _coordinates(at: Coordinates) -> int:
     _shape("transform", at.transform, groups, size, size)
     _shape("unit", at.unit, groups)
     _shape("centre", at.centre, len(at.structure.terms))
+    _shape("constants", at.constants, len(at.structure.held))
     return int(size)
 
 

@@ -1,4 +1,4 @@
-"""Short stacking: weights on the simplex, for each column of the outputs, that minimise the held-out loss."""
+"""Short stacking: weights on the simplex for each column of outputs, and constants, that minimise a held-out loss."""
 
 from collections.abc import Callable
 
@@ -25,3 +25,28 @@ def stack(candidates: Tensor, loss: Callable[[Tensor], Tensor], steps: int = 100
     with torch.enable_grad():
         optimiser.step(closure)
     return logits.detach().softmax(0)
+
+
+def newton(loss: Callable[[Tensor], Tensor], start: Tensor, steps: int = 50) -> Tensor:
+    """The constants (C,) at which a smooth loss (C,) -> () is least, by Newton steps that are halved until it falls."""
+    at, value = start, loss(start)
+    for _ in range(steps):
+        with torch.enable_grad():
+            there = at.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(loss(there), there, create_graph=True)
+            rows = [torch.autograd.grad(one, there, retain_graph=True, materialize_grads=True)[0] for one in slope]
+        gradient, hessian = slope.detach(), torch.stack(rows)
+        unit = hessian.diagonal().abs().clamp_min(1e-300).rsqrt()
+        eigenvalues, vectors = torch.linalg.eigh(hessian * unit[:, None] * unit)
+        size = eigenvalues.abs().clamp_min(1e-10)  # descends where not convex
+        step = -unit * (vectors @ ((vectors.T @ (unit * gradient)) / size))
+        fall = -float(gradient @ step)
+        if fall < 1e-20 * (1 + abs(float(value))):
+            break
+        for _ in range(60):
+            trial = loss(at + step)
+            if bool(trial <= value - 1e-4 * fall + 1e-14 * (1 + value.abs())):
+                break
+            step, fall = 0.5 * step, 0.5 * fall
+        at, value = at + step, trial
+    return at

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import DataError
 from .families import Family
-from .units import Units, blocks
+from .units import Units, blocks, chosen
 
 _FLAT = 1e-9  # of the largest eigenvalue of the Hessian: a smaller one is 0
 
@@ -31,20 +31,32 @@ class Standard(NamedTuple):
     turn: Tensor  # (P, P)
     shift: float
     scale: float
+    level: float  # mean of the offset, which the units' is less of: the first intercept has it
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A family, the structural terms its coefficients belong to, and which of them is an instrument."""
+    """A family, the structural terms its coefficients belong to, which is an instrument, and which are constant."""
 
     family: Family
     terms: tuple[str, ...]
     instrument: str | None = None  # the term that moves the second outcome, the treatment, and through it the first
+    constant: tuple[str, ...] = ()  # the columns of theta that are the same for all x
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the P columns of theta."""
         return self.family.names(self.terms)
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Positions of the constant columns of theta."""
+        return tuple(j for j, name in enumerate(self.names) if name in self.constant)
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Positions of the columns of theta that vary with x."""
+        return tuple(j for j, name in enumerate(self.names) if name not in self.constant)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -63,14 +75,34 @@ class Structure:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The columns of theta that controls may move: the intercepts and the ancillary parameters."""
+        """The columns of theta that controls may move: those intercepts and ancillary parameters that vary."""
         k, blocks = len(self.terms), max(len(self.family.prefixes), 1)
-        return tuple(j for j in range(len(self.names)) if j >= blocks * k or j % k == self.intercept)
+        return tuple(j for j in self.free if j >= blocks * k or j % k == self.intercept)
 
     @property
     def movable(self) -> bool:
         """Whether the origin of d is free: indices with an intercept, which absorbs any function of x."""
         return self.intercept is not None and bool(self.family.prefixes)
+
+    @property
+    def shiftable(self) -> bool:
+        """Whether the origin of d can be any constant with constant columns remaining so.
+
+        Where the intercept is constant and slopes vary, it is the intercept at one origin, the caller's, and no other.
+        """
+        free = set(self.free)
+        return self.movable and all(one[self.intercept or 0] in free or free.isdisjoint(one) for one in self._indices)
+
+    @property
+    def absorbing(self) -> bool:
+        """Whether the origin of d can be a function of x: every index has an intercept that varies to absorb it."""
+        return self.movable and all(one[self.intercept or 0] in self.free for one in self._indices)
+
+    @property
+    def _indices(self) -> list[range]:
+        """Positions of the coefficients of each linear index."""
+        k = len(self.terms)
+        return [range(block * k, block * k + k) for block in range(len(self.family.prefixes))]
 
     def moved(self, theta: Tensor, origin: Tensor) -> Tensor:
         """Theta for d, given theta for d - origin: every intercept gives what its slopes do at the origin.
@@ -100,10 +132,12 @@ class Structure:
         """
         turn = torch.eye(len(self.names), dtype=u.d.dtype, device=u.d.device)
         if self.intercept is None:
-            return Standard(self.family.around(u), turn, 0.0, 1.0)
+            return Standard(self.family.around(u), turn, 0.0, 1.0, 0.0)
         y, shift, unit = self.family.standardise(u)
+        level = float(u.offset.mean())
+        u = u._replace(y=y, offset=u.offset - level)
         if not self.movable:
-            return Standard(u._replace(y=y), turn, shift, unit)
+            return Standard(u, turn, shift, unit, level)
         mean, scale = u.d.mean(0), u.d.std(0, correction=0)
         mean[self.intercept], scale[self.intercept] = 0.0, 1.0
         scale = torch.where(scale > 0, scale, 1.0)
@@ -112,7 +146,7 @@ class Structure:
             block = slice(start, start + k)
             turn[block, block] /= scale[:, None]
             turn[start + self.intercept, block] -= mean / scale
-        return Standard(Units(y, (u.d - mean) / scale, u.mask), turn, shift, unit)
+        return Standard(u._replace(d=(u.d - mean) / scale), turn, shift, unit, level)
 
     def pooled(self, u: Units, weight: Tensor, rows: Tensor | None = None) -> Pooled:
         """Newton's method for constant theta; weight is (G or 1, n), rows (G, n) bool says which each group uses, by
@@ -214,7 +248,8 @@ def _parts(u: Units, weight: Tensor, kept: Tensor | None) -> Iterator[_Part]:
         return values[rows] if len(values) == n else values[:, rows]
 
     for rows in blocks(n):
-        yield _Part(Units(of(u.y, rows), of(u.d, rows), u.mask[rows]), share(rows) / total)
+        part = Units(of(u.y, rows), of(u.d, rows), u.mask[rows], chosen(u.offset, rows))
+        yield _Part(part, share(rows) / total)
 
 
 def score_of(family: Family, u: Units, theta: Tensor) -> Tensor:

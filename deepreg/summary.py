@@ -46,6 +46,7 @@ def summarise(
         ("Covariance:", describe(averages).header()),
         *((("Alternatives:", _alternatives(design)),) if design.packing is not None else ()),
         *((("Weights:", design.recipe.weights),) if design.recipe.weights else ()),
+        *((f"{role.capitalize()}:", name) for role, name in design.recipe.offsets.items()),
         *facts.header,
     )
     tables = [

@@ -12,7 +12,7 @@ from . import additive
 from .additive import Additive
 from .basis import Basis
 from .coordinates import Centre, Coordinates, Standardised
-from .networks import Architecture, Network, Partitioned
+from .networks import MLP, Architecture, Network, Partitioned
 from .splits import Splits
 from .stacking import stack
 from .structure import Structure
@@ -206,8 +206,10 @@ def fit(
         candidates = torch.stack([each.get(name, nothing) for name in names])
         shares = stack(candidates, problem.held_out_loss(owner[:, judged], judged))
     fitted = Theta(problem.coordinates, learners, dict(zip(names, shares, strict=True)), history)
+    mixed = fitted.stacked(each, owner[:, judged].shape)
+    fitted = replace(fitted, coordinates=problem.with_constants(mixed, owner[:, judged], judged))
     all_judged = len(judged) == len(x)
-    known = fitted.stacked(each, owner.shape) if all_judged else _apart(fitted.outputs, x, owner, centre)
+    known = mixed if all_judged else _apart(fitted.outputs, x, owner, centre)
     return replace(fitted, known=(x, known))
 
 
@@ -244,8 +246,10 @@ def held_out(values: Tensor, owner: Tensor) -> Tensor:
 
 
 def _allowed(structure: Structure, basis: Basis, reads: Reads) -> Tensor:
-    """Which functions of the features may move which outputs: slopes vary with no control; (groups, P) bool."""
+    """Which functions of the features may move which outputs: slopes vary with no control, constant columns with
+    nothing; (groups, P) bool."""
     allowed = torch.ones(basis.groups, len(structure.names), dtype=torch.bool)
+    allowed[1:, list(structure.held)] = False
     if reads is not None and reads[1]:
         slopes = [j for j in range(len(structure.names)) if j not in structure.levels]
         controlled = basis.members()[:, list(reads[1])].any(1)
@@ -254,10 +258,15 @@ def _allowed(structure: Structure, basis: Basis, reads: Reads) -> Tensor:
 
 
 def _network(structure: Structure, architecture: Architecture, inputs: int, reads: Reads) -> Network:
-    outputs, levels = len(structure.names), structure.levels
-    if reads is None or not reads[1]:
+    outputs, free, held, levels = len(structure.names), structure.free, structure.held, structure.levels
+    features, controls = (tuple(range(inputs)), ()) if reads is None else reads
+    if not controls and not held:
         return architecture.build(inputs, outputs)
-    features, controls = reads
-    both = (*features, *controls)
-    networks = (architecture.build(len(features), outputs), architecture.build(len(both), len(levels)))
-    return Partitioned(networks, (features, both), (tuple(range(outputs)), levels), outputs)
+    parts = [(architecture.build(len(features), len(free)), features, free)]
+    if controls and levels:
+        both = (*features, *controls)
+        parts.append((architecture.build(len(both), len(levels)), both, levels))
+    if held:
+        parts.append((MLP(hidden=()).build(0, len(held)), (), held))  # reads nothing: a bias for each
+    networks, reading, moving = zip(*parts, strict=True)
+    return Partitioned(networks, reading, moving, outputs)

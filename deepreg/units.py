@@ -2,24 +2,38 @@
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+NOTHING = torch.zeros((), dtype=torch.float64)  # the offset of units without one
 BLOCK = 16384  # rows worked on at a time where the work needs memory for each
 
 
 class Units(NamedTuple):
     """Outcome, structural regressors and presence mask of n exchangeable units, all float64.
 
-    For ordinary rows `inside` is empty: y is (n,), d is (n, K) and mask is (n,).
+    For ordinary rows `inside` is empty: y is (n,), d is (n, K) and mask is (n,). An offset is added to the first linear
+    index.
     """
 
     y: Tensor  # (n, *outcome)
     d: Tensor  # (n, *inside, K)
     mask: Tensor  # (n, *inside), 1 = present
+    offset: Tensor = NOTHING  # (n, *inside), or () where there is none
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Units":
+        """The units with every part changed, but for an offset that is not there."""
+        y, d, mask, offset = self
+        return Units(change(y), change(d), change(mask), change(offset) if offset.dim() else offset)
+
+
+def chosen(offset: Tensor, rows: Tensor | slice) -> Tensor:
+    """The offset of some rows."""
+    return offset[rows] if offset.dim() else offset
 
 
 def release(rows: int) -> None:

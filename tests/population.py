@@ -12,7 +12,7 @@ from deepreg.choicesets import ChoiceSets, Points
 from deepreg.design import Design, build
 from deepreg.families import ConditionalLogit, get
 from deepreg.influence import Scores
-from deepreg.information import integrated
+from deepreg.information import integrated, of_constants
 from deepreg.nodes import Nodes
 from deepreg.structure import Structure, score_of
 from deepreg.targets import Target
@@ -32,9 +32,10 @@ def sigmoid(z):
 
 
 @cache
-def exact(family, kind, n=200):
+def exact(family, kind, n=200, held=(), offset=False):
     """Of a family and n values of x; the treatment is "binary", "continuous", or a "price" in which demand falls.
 
+    The columns of theta at the positions in `held` are constant. With `offset`, every other x has one of 1.
     Or "choices" out of sets that were drawn independently of x, of which the last lacks an alternative.
     """
     if kind == "choices":
@@ -54,16 +55,19 @@ def exact(family, kind, n=200):
         theta = np.stack([4 + 0.2 * np.cos(x), -0.7 + 0.1 * np.sin(x)], 1)
     if family == "gaussian":  # whose outcomes are a standard deviation above and below the mean
         theta, noise = np.c_[theta, 0.2 * np.sin(x)], np.array([-1.0, 1.0])
+    theta[:, list(held)] = theta[:, list(held)].mean(0)
     q, twice = t.shape[1], len(noise)
     t, p = np.tile(t, (1, twice)), np.tile(p, (1, twice)) / twice
     frame = pd.DataFrame({"x": np.repeat(x, q * twice), "t": t.ravel(), "w": p.ravel()})
     frame["cost"] = 0.5 + 0.2 * np.cos(frame.x)
     rows = np.repeat(theta, q * twice, 0)
-    eta = rows[:, 0] + rows[:, 1] * frame.t
+    frame["o"] = np.repeat(np.arange(n) % 2 * float(offset), q * twice)
+    eta = frame.o + rows[:, 0] + rows[:, 1] * frame.t
     mean = {"logit": sigmoid(eta), "poisson": np.exp(eta)}.get(family, eta)
     frame["y"] = mean + np.tile(np.repeat(noise, q), n) * np.exp(rows[:, -1])
-    design = build("y ~ t | x + cost", frame, weights="w")
-    structure = Structure(get(family), design.terms)
+    design = build("y ~ t | x + cost", frame, weights="w", offset="o" if offset else None)
+    names = get(family).names(design.terms)
+    structure = Structure(get(family), design.terms, constant=tuple(names[j] for j in held))
     values = torch.tensor(np.repeat(t[:, :q], q * twice, 0)[None])
     weight = torch.tensor(np.repeat(p[:, :q] * twice, q * twice, 0)[None])
     return Population(design, structure, torch.tensor(rows)[None], Nodes(weight, {"t": values.numpy()}, design))
@@ -99,7 +103,8 @@ def scores(population: Population, theta: Tensor) -> Scores:
     design, structure, _, nodes = population
     lam = integrated(structure, theta, nodes, 0.0)
     score = score_of(structure.family, design.units, theta)
-    return Scores(structure, design, design.units, theta, score, lam.inverse, nodes, constant=False)
+    shared = of_constants(structure, design.units, theta, score, design.weight, lam)
+    return Scores(structure, design, design.units, theta, score, lam.inverse, lam.turn, shared, nodes, constant=False)
 
 
 def mean_psi(population: Population, theta: Tensor, target: Target) -> tuple[np.ndarray, np.ndarray]:

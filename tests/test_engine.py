@@ -282,7 +282,7 @@ def test_the_order_of_rows_is_irrelevant(rows):
     )  # fmt: skip
     structure = Structure(Linear(), ("Intercept", "t"))
     one = surface.held_out(surface.fit(structure, u, x, weight, splits, options()).values(x), splits.held_out)
-    again = surface.fit(structure, Units(*(t[order] for t in u)), x[order], weight, moved, options())
+    again = surface.fit(structure, u.each(lambda t: t[order]), x[order], weight, moved, options())
     two = surface.held_out(again.values(x[order]), moved.held_out)
     torch.testing.assert_close(one[:, order], two, rtol=0, atol=2e-2)
 

@@ -16,11 +16,12 @@ NODES = 20  # of the quadrature over the outcome
 
 
 def index(u: Units, theta: Tensor, block: int = 0) -> Tensor:
-    """A linear index d'theta, over K columns of theta: the first ones, or those of a later block; -> (...)."""
+    """A linear index d'theta, over K columns of theta, with the offset if they are the first ones; -> (...)."""
     k = u.d.shape[-1]
     own = theta[..., block * k : (block + 1) * k]
     terms = [d * b for d, b in zip(u.d.unbind(-1), own.unbind(-1), strict=True)]
-    return torch.stack(terms).sum(0) if len(terms) > 4 else sum(terms[1:], terms[0])  # reducing a short axis is slow
+    total = torch.stack(terms).sum(0) if len(terms) > 4 else sum(terms[1:], terms[0])  # reducing a short axis is slow
+    return total if block else total + u.offset
 
 
 def natural(u: Units, theta: Tensor, blocks: int = 1) -> tuple[Tensor, ...]:
@@ -75,6 +76,8 @@ class Family:
     advice: ClassVar[str] = "Drop the term, or merge rare levels."  # where a homogeneous fit does not exist
     density: ClassVar[bool] = False  # whether the likelihood is a density of y, and so depends on the unit of y
     binary: ClassVar[bool] = False  # whether outcomes are 0 and 1, so that the mean is the probability of 1
+    shifted: ClassVar[str] = ""  # what to type in the place of an offset, for families that take none
+    log_link: ClassVar[bool] = False  # whether the mean is proportional to the exponential of the first index
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -249,6 +252,8 @@ class Family:
 @dataclass(frozen=True)
 class Multiplicative(Family):
     """What families share with E[y] = exp(d'theta) and a law that is closed under scaling."""
+
+    log_link: ClassVar[bool] = True
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta).exp()

@@ -21,6 +21,7 @@ class Multinomial(Family):
 
     classes: tuple[str, ...] = ()
     name: ClassVar[str] = "multinomial"
+    shifted: ClassVar[str] = "make it a regressor: y ~ t + z"
     outcome: ClassVar[str] = "levels"
 
     @classmethod

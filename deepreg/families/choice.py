@@ -53,7 +53,8 @@ class ConditionalLogit(Family):
     def utilities(self, u: Units, theta: Tensor) -> Tensor:
         """d_j'theta, minus infinity out of the choice set; (..., P) -> (..., J)."""
         terms = [d * b[..., None] for d, b in zip(u.d.unbind(-1), theta.unbind(-1), strict=True)]
-        return sum(terms[1:], terms[0]).masked_fill(u.mask == 0, -torch.inf)  # reducing a short axis is slow
+        total = sum(terms[1:], terms[0]) + u.offset  # reducing a short axis is slow
+        return total.masked_fill(u.mask == 0, -torch.inf)
 
     def inclusive(self, u: Units, theta: Tensor) -> Tensor:
         return self.utilities(u, theta).logsumexp(-1)

@@ -55,6 +55,7 @@ class Combinatorial(Family):
     scale: float = 1.0
     shift: float = 0.0
     name: ClassVar[str] = "combinatorial"
+    shifted: ClassVar[str] = "put it behind the bar"
     outcome_free: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

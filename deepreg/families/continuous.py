@@ -23,6 +23,7 @@ class Linear(Family):
 
     name: ClassVar[str] = "linear"
     identity: ClassVar[bool] = True
+    shifted: ClassVar[str] = "take it from the outcome: I(y - z) ~ ..."
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         return 0.5 * (u.y - index(u, theta)) ** 2

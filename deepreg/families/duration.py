@@ -143,6 +143,7 @@ class Exponential(Duration):
     """
 
     name: ClassVar[str] = "exponential"
+    log_link: ClassVar[bool] = True
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         eta, (time, event) = index(u, theta), u.y.unbind(-1)
@@ -182,6 +183,7 @@ class Weibull(Duration):
     """
 
     name: ClassVar[str] = "weibull"
+    log_link: ClassVar[bool] = True
     extra: ClassVar[tuple[str, ...]] = ("log_sigma",)
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
@@ -219,6 +221,7 @@ class Gumbel(Duration):
     """
 
     name: ClassVar[str] = "gumbel"
+    shifted: ClassVar[str] = "make it a regressor: y ~ t + z"
     extra: ClassVar[tuple[str, ...]] = ("log_scale",)
     positive: ClassVar[bool] = False
 

@@ -27,6 +27,7 @@ class Limited(Family):
     upper: float | None = None
     mean_of: str = "observed"
     extra: ClassVar[tuple[str, ...]] = ("log_sigma",)
+    shifted: ClassVar[str] = "make it a regressor: y ~ t + z"
     outcome_free: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ class NegativeBinomial(Family):
     """
 
     name: ClassVar[str] = "negbin"
+    log_link: ClassVar[bool] = True
     law: ClassVar[Law] = NegbinLaw()
     extra: ClassVar[tuple[str, ...]] = NegbinLaw.extra
     outcome_free: ClassVar[bool] = False

@@ -46,6 +46,7 @@ class FromLoss(Family):
     ancillary: tuple[str, ...]
     at: tuple[float, ...] | None
     name: ClassVar[str] = "own loss"
+    shifted: ClassVar[str] = "write a subclass of Family whose loss adds u.offset"
     outcome_free: ClassVar[bool] = False
 
     @property

@@ -23,6 +23,7 @@ class LinearSystem(Family):
     equations: tuple[str, ...] = ()
     scales: tuple[float, ...] = ()
     name: ClassVar[str] = "linear_system"
+    shifted: ClassVar[str] = "take it from the outcome: I(y - z) ~ ..."
     outcome: ClassVar[str] = "several"
 
     @property

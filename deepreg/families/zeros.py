@@ -33,6 +33,7 @@ class ZeroInflatedPoisson(Family):
     """
 
     name: ClassVar[str] = "zip"
+    log_link: ClassVar[bool] = True
     law: ClassVar[Law] = PoissonLaw()
     plain: ClassVar[str] = "poisson"  # the family without structural zeros
     advice: ClassVar[str] = (
@@ -127,6 +128,7 @@ class HurdlePoisson(Family):
     """
 
     name: ClassVar[str] = "hurdle_poisson"
+    shifted: ClassVar[str] = "choose family='zip' or 'zinb', or make it a regressor: y ~ t + z"
     law: ClassVar[Law] = PoissonLaw()
     plain: ClassVar[str] = "poisson"
     outcome_free: ClassVar[bool] = False

@@ -124,7 +124,7 @@ class Combinations(Target):
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         d = torch.stack([one.d for one in scenarios])  # (S, ..., K)
         missing = theta.dim() - (d.dim() - 1)
-        together = Units(u.y, d.reshape(len(d), *[1] * missing, *d.shape[1:]), u.mask)
+        together = u._replace(d=d.reshape(len(d), *[1] * missing, *d.shape[1:]))
         mean = structure.mean(together, theta).movedim(0, -2)  # (..., S, M)
         return (mean[..., 1:, :] - mean[..., :1, :]).flatten(-2)
 
