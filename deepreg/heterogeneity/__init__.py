@@ -1,0 +1,21 @@
+"""Heterogeneity: whether estimated differences between effects are real, from scores and priorities of any source."""
+
+from .calibration import (
+    Calibration,
+    Projection,
+    Residual,
+    calibration,
+    projection,
+    residual_calibration,
+)
+from .curves import Curve, gain, toc
+from .diagnostic import Diagnostic
+from .generic import Generic, generic_blp, generic_gates
+from .groups import Clan, Groups, calibration_score, clan, gates
+from .rate import Rate, check_priority, rate
+
+__all__ = [
+    "Calibration", "Clan", "Curve", "Diagnostic", "Generic", "Groups", "Projection", "Rate", "Residual", "calibration",
+    "calibration_score", "check_priority", "clan", "gain", "gates", "generic_blp", "generic_gates", "projection",
+    "rate", "residual_calibration", "toc",
+]  # fmt: skip
