@@ -23,7 +23,7 @@ LAYERS = (
     {"choicesets"},
     {"information"},
     {"curvature", "targets", "estimates"},
-    {"influence", "summary", "comparison", "asked", "best"},
+    {"influence", "summary", "comparison", "asked", "best", "heterogeneity"},
     {"kept", "reading"},
     {"portable", "figures"},
     {"shapes", "page"},

@@ -37,7 +37,7 @@ class Calibration(Diagnostic):
         return self.slope.wald_test("slope = 1")
 
     def r_squared(self) -> float:
-        """1 - sum share |effect - predicted| / sum share |effect - average| over the groups; see `calibration_score`."""
+        """How well predictions meet the effects of the groups, 1 where they are right; see `calibration_score`."""
         assert self.groups is not None
         return self.groups.r_squared()
 
@@ -104,7 +104,7 @@ def calibration_of(
 
 
 def slopes(rows: Sample, effect: np.ndarray, folds: object, vcov: str | None = None) -> Estimates:
-    """"average effect" and "slope" of the regression on the effect and an intercept for each fold."""
+    """ "average effect" and "slope" of the regression on the effect and an intercept for each fold."""
     weight = rows.weight / rows.weight.sum()
     fold = np.zeros(rows.n, dtype=np.int64) if folds is None else codes(folds, rows.n, "folds")[0]
     indicator = np.eye(int(fold.max()) + 1)[fold][:, 1:]

@@ -116,7 +116,7 @@ def _regression(
     if strategy not in STRATEGIES:
         raise OptionError(f"strategy={strategy!r}: allowed are {', '.join(map(repr, STRATEGIES))}.")
     plain = sample(outcome, None, cluster, treatment=treatment, effect=effect, baseline=baseline)
-    if np.ndim(propensity) == 0:
+    if np.ndim(propensity) == 0:  # type: ignore[arg-type]
         propensity = np.full(plain.n, propensity)
     t, p, b = (
         plain.column(one, name)

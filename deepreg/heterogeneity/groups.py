@@ -137,7 +137,7 @@ def grouped(
     rows: Sample, priority: np.ndarray, groups: int | Sequence[object], folds: object = None
 ) -> tuple[np.ndarray, list[str]]:
     """The group of each row (n,) and the names of the groups, lowest priority first."""
-    if np.ndim(groups) or isinstance(groups, pd.Series):
+    if np.ndim(groups):  # type: ignore[arg-type]
         member, labels = codes(groups, rows.n, "groups")
         names = [str(label) for label in labels]
     else:
@@ -148,10 +148,14 @@ def grouped(
         used, member = np.unique(place.clip(0, int(groups) - 1), return_inverse=True)
         names = [f"{j + 1} of {groups}" for j in used]
     if len(names) < 2:
-        raise DataError("priority is the same for all rows, or nearly so: there is a single group and nothing to compare.")
+        raise DataError(
+            "priority is the same for all rows, or nearly so: there is a single group and nothing to compare."
+        )
     size = np.bincount(member)
     if (size < 2).any():
-        raise DataError(f"Group {names[int(size.argmin())]!r} has a single row, so its mean has no error; use fewer groups.")
+        raise DataError(
+            f"Group {names[int(size.argmin())]!r} has a single row, so its mean has no error; use fewer groups."
+        )
     return member, names
 
 
@@ -163,9 +167,9 @@ def middle(ranking: Ranking) -> np.ndarray:
 
 
 def calibration_score(effect: np.ndarray, predicted: np.ndarray, share: np.ndarray, average: float) -> float:
-    """1 - sum share |effect - predicted| / sum share |effect - average| of groups (K,); no test, and it can be negative.
+    """1 - sum share |effect - predicted| / sum share |effect - average| of groups, each (K,).
 
-    Dwivedi et al. (2020), International Statistical Review 88(S1).
+    It is no test, and can be negative. Dwivedi et al. (2020), International Statistical Review 88(S1).
     """
     apart = float(share @ np.abs(effect - average))
     return 1 - float(share @ np.abs(effect - predicted)) / apart if apart > 0 else float("nan")
@@ -187,6 +191,9 @@ class Clan(Diagnostic):
         both = self.means.value.reshape(-1, 2)
         left = pd.DataFrame({"bottom": both[:, 0], "top": both[:, 1]}, index=list(self.estimates.names))
         return pd.concat([left, self.estimates.frame(alpha)], axis=1)
+
+    def tables(self, alpha: float = 0.05) -> tuple[Table, ...]:
+        return (Table.from_frame(self.frame(alpha).drop(columns="z")),)
 
 
 def clan(
@@ -253,4 +260,3 @@ def _equal(found: Estimates) -> Estimates:
     k = len(found.names)
     turn = np.c_[-np.ones(k - 1), np.eye(k - 1)]
     return found.linear(turn, np.zeros(k - 1), [f"{name} - {found.names[0]}" for name in found.names[1:]])
-

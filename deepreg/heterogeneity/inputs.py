@@ -94,7 +94,7 @@ def array(given: object, name: str) -> np.ndarray:
     if isinstance(given, torch.Tensor):
         given = given.detach().cpu().numpy()
     try:
-        values = np.asarray(given, dtype=np.float64)
+        values = np.array(given, dtype=np.float64)  # a copy: what pandas lends cannot be written to
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} cannot be read as numbers ({error}); give numbers.") from None
     if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""Regression: least squares of scores on columns, with covariances for few rows or clusters as econometrics has them."""
+"""Regression: least squares of scores on columns, with covariances that hold for few rows or clusters."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +16,7 @@ from .inputs import Sample
 VCOVS = ("HC0", "HC1", "HC2", "HC3", "cluster", "CR3")
 
 
-def regress(
-    rows: Sample, columns: np.ndarray, names: Sequence[str], vcov: str | None = None
-) -> Estimates:
+def regress(rows: Sample, columns: np.ndarray, names: Sequence[str], vcov: str | None = None) -> Estimates:
     """Coefficients of each score on columns (n, k), named "score: column", or "column" of a single score.
 
     vcov is "HC0" to "HC3" for rows on their own, the default being "HC3", and for clusters "cluster" (CR1, the default)
