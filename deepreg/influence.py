@@ -95,7 +95,7 @@ class Scores:
         if self.constant:
             gradient = (at.gradient * share[..., None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
         elif target.observed(self.design):
-            gradient = self._given_x(target)
+            gradient = self._given_x(target).gradient
         else:
             gradient = at.gradient
         correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
@@ -109,6 +109,12 @@ class Scores:
             return centred + mu[:, None, :], plug_in
         parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
         return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
+
+    def effects(self, target: Target) -> Tensor:
+        """E[H | x] at the theta of the functions that did not see the row: a function of x alone; (R, n, q)."""
+        if target.observed(self.design):
+            return self._given_x(target).h
+        return self._evaluate(target, self.u, self._scenarios(target), self.theta, 0).h
 
     def _scenarios(self, target: Target) -> list[Units]:
         edits, frame = target.scenarios(self.design), self.design.frame
@@ -215,8 +221,8 @@ class Scores:
             )
         return self.nodes
 
-    def _given_x(self, target: Target) -> Tensor:
-        """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
+    def _given_x(self, target: Target) -> Evaluated:
+        """E[w H | x] (R, n, q) and E[w H_theta | x] (R, n, q, P) by the nodes of the law of the treatment."""
         found, nodes = [], self._law(target)
         weighted = target.weight(self.design, self.design.frame) is not None
         numbered = target.numbers(self.design, self.design.frame) is not None
@@ -233,8 +239,9 @@ class Scores:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
                 at = self._evaluate(target, u, scenarios, theta, 2)
-            found.append((at.gradient * weight[..., None, None]).sum(2))
-        return torch.cat(found, 1)
+            h, gradient = (at.h * weight[..., None]).sum(2), (at.gradient * weight[..., None, None]).sum(2)
+            found.append(Evaluated(h, gradient))
+        return Evaluated(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
 
 
 def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ LAYERS = (
     {"curvature", "targets", "estimates"},
     {"influence", "summary", "comparison", "asked", "best", "heterogeneity"},
     {"kept", "reading"},
+    {"validation"},
     {"portable", "figures"},
     {"shapes", "page"},
     {"persist"},

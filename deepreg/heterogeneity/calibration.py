@@ -1,7 +1,7 @@
 """Calibration: whether effects are as far apart as they were predicted to be, on scores or on residuals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from ..report.table import Table
 from ..wald import WaldTest
 from .diagnostic import Diagnostic
 from .groups import Groups, gates_of
-from .inputs import Sample, codes, sample
+from .inputs import Sample, codes, sample, stacked
 from .regression import regress
 
 
@@ -25,6 +25,12 @@ class Calibration(Diagnostic):
     @property
     def title(self) -> str:
         return "Calibration of predicted effects"
+
+    def over(self, several: "Sequence[Calibration]", estimates: Estimates) -> "Calibration":
+        binned = [one.groups for one in several if one.groups is not None]
+        return replace(
+            self, estimates=estimates, groups=binned[0].over(binned, stacked([one.estimates for one in binned]))
+        )  # fmt: skip
 
     @property
     def slope(self) -> Estimates:

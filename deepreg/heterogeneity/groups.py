@@ -1,7 +1,7 @@
 """Groups: average effects by the priority's quantiles, and how the rows of the outer groups differ."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from ..estimates import Estimates
 from ..report.table import Table
 from ..wald import WaldTest
 from .diagnostic import Diagnostic
-from .inputs import Sample, codes, sample
+from .inputs import Sample, codes, sample, stacked
 from .ranking import Ranking
 from .regression import regress
 
@@ -28,6 +28,11 @@ class Groups(Diagnostic):
     @property
     def title(self) -> str:
         return "Average effects by group of the priority"
+
+    def over(self, several: "Sequence[Groups]", estimates: Estimates) -> "Groups":
+        predicted, share = (np.mean([getattr(one, of) for one in several], 0) for of in ("predicted", "share"))
+        average = float(np.median([one.average for one in several]))
+        return replace(self, estimates=estimates, predicted=predicted, share=share, average=average)
 
     @property
     def difference(self) -> Estimates:
@@ -181,6 +186,11 @@ class Clan(Diagnostic):
 
     means: Estimates | None = None  # of both groups, "covariate: bottom" and "covariate: top"
 
+    def over(self, several: "Sequence[Clan]", estimates: Estimates) -> "Clan":
+        return replace(
+            self, estimates=estimates, means=stacked([one.means for one in several if one.means is not None])
+        )
+
     @property
     def title(self) -> str:
         return "Who is in the top and the bottom group"
@@ -242,12 +252,9 @@ def clan(
         rows = Sample(rows.score, tuple(names), rows.sampling)
     member, labels = grouped(rows, rows.column(priority, "priority"), groups, folds)
     outer = (member == 0) | (member == len(labels) - 1)
-    some = sample(
-        pd.DataFrame(rows.score[outer], columns=list(rows.names)), rows.weight[outer],
-        None if cluster is None else np.asarray(cluster)[outer],
-    )  # fmt: skip
+    some = rows.some(outer)
     top = (member[outer] > 0).astype(np.int64)
-    means = regress(some, np.eye(2)[top], ["bottom", "top"], "cluster" if cluster is not None else "HC2")
+    means = regress(some, np.eye(2)[top], ["bottom", "top"], "cluster" if rows.sampling.kind == "cluster" else "HC2")
     each = len(rows.names)
     turn = np.kron(np.eye(each), [[-1.0, 1.0]])
     if each == 1:

@@ -23,7 +23,7 @@ def regress(rows: Sample, columns: np.ndarray, names: Sequence[str], vcov: str |
     or "CR3", the jackknife over clusters (MacKinnon, Nielsen and Webb 2023), of which "HC3" is the case with a cluster
     for each row. Raises OptionError for another, and for collinear columns.
     """
-    clusters = rows.sampling.cluster.shape[1]
+    clusters = rows.sampling.cluster.shape[1] if rows.sampling.kind == "cluster" else 0
     allowed = VCOVS[4:] if clusters else VCOVS[:4]
     vcov = ("cluster" if clusters else "HC3") if vcov is None else vcov
     if vcov not in allowed:

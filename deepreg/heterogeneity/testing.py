@@ -153,7 +153,7 @@ def heterogeneity_test(
         found[f"{target} of folds, unguarded"] = (z, np.nan, "rejects too often")
         if sequential is not None:
             later = fold > 0
-            some = _some(rows, later)
+            some = rows.some(later)
             ahead = np.asarray(sequential, dtype=np.float64)
             if ahead.shape != (rows.n,):
                 raise DataError(f"sequential has shape {ahead.shape}; give one number for each of {rows.n} rows.")
@@ -211,6 +211,15 @@ def sequential_priority(
     return found
 
 
+def median_test(several: Sequence[HeterogeneityTest]) -> HeterogeneityTest:
+    """The median of every statistic over repeats of cross-fitting, with its p-values."""
+    first = several[0]
+    statistic = np.median([one.table["statistic"].to_numpy() for one in several], 0)
+    table = first.table
+    rows = zip(table.index, statistic, table["df"], table[""], strict=True)
+    return HeterogeneityTest(_table({name: (z, df, kind) for name, z, df, kind in rows}), first.folds)
+
+
 def _ratio(rows: Sample, priority: np.ndarray, fold: np.ndarray, target: str) -> float:
     """The sum of the folds' RATE over their errors, over the root of its variance; 0 where nothing varies."""
     count = np.bincount(fold)
@@ -238,11 +247,6 @@ def _slope(rows: Sample, effect: np.ndarray, fold: np.ndarray | None, how: str) 
     except DataError:
         return {}
     return {"slope": (z, np.nan, how)} if fold is None else {"slope, guarded": (z / GUARD, np.nan, how)}
-
-
-def _some(rows: Sample, keep: np.ndarray) -> Sample:
-    cluster = rows.sampling.cluster.numpy()[keep] if rows.sampling.kind == "cluster" else None
-    return sample(rows.score[keep], rows.weight[keep], cluster)
 
 
 def _table(found: dict[str, tuple[float, float, str]]) -> pd.DataFrame:
