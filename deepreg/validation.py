@@ -13,7 +13,6 @@ from .curve import matched
 from .design import Design, build
 from .errors import AGAIN, NotAvailable, OptionError
 from .estimates import Estimates
-from .formula import split
 from .heterogeneity import Calibration, Clan, Curve, Diagnostic, Groups, HeterogeneityTest, Projection, Rate
 from .heterogeneity.inputs import Sample, stacked
 from .influence import Scores
@@ -92,7 +91,7 @@ class Validation:
         def one(each: Repeat) -> Rate:
             return heterogeneity.rate(each.rows, each.priority, target=target)
 
-        return self._of(effect, priority, one)
+        return self._of(effect, priority, one, single=False)
 
     def toc(self, effect: str | None = None, *, share: Sequence[float] | None = None, priority: object = None,
             seed: object = 0) -> Curve:  # fmt: skip
@@ -105,7 +104,7 @@ class Validation:
         def one(each: Repeat) -> Curve:
             return heterogeneity.toc(each.rows, each.priority, share=share, seed=seed)
 
-        return self._of(effect, priority, one)
+        return self._of(effect, priority, one, single=False)
 
     def gain(self, effect: str | None = None, *, relative: bool = False, share: Sequence[float] | None = None,
              priority: object = None, seed: object = 0) -> Curve:  # fmt: skip
@@ -116,7 +115,7 @@ class Validation:
                 each.rows, each.priority, relative=relative, share=share, seed=seed,
             )  # fmt: skip
 
-        return self._of(effect, priority, one)
+        return self._of(effect, priority, one, single=False)
 
     def gates(self, effect: str | None = None, groups: int | Sequence[object] = 5, *, priority: object = None,
               seed: object = 0) -> Groups:  # fmt: skip
@@ -167,7 +166,7 @@ class Validation:
         def one(each: Repeat) -> Projection:
             return heterogeneity.projection(each.rows, columns, vcov=vcov)
 
-        return self._of(effect, None, one)
+        return self._of(effect, None, one, single=False)
 
     def test(self, effect: str | None = None, *, formula: str | None = None, sequential: object = None,
              target: str = "AUTOC") -> HeterogeneityTest:  # fmt: skip
@@ -196,9 +195,9 @@ class Validation:
         fold = self.result.splits.fold.cpu().numpy().T
         return pd.DataFrame(fold, self.result.design.labels, [f"repeat {r + 1}" for r in range(fold.shape[1])])
 
-    def _of(self, effect: str | None, priority: object, one: Callable[[Repeat], D]) -> D:
+    def _of(self, effect: str | None, priority: object, one: Callable[[Repeat], D], single: bool = True) -> D:
         """The diagnostic of every repeat, as one."""
-        repeats = self._repeats(effect, priority)
+        repeats = self._repeats(effect, priority, single)
         found = [one(each) for each in repeats]
         if len({each.estimates.names for each in found}) > 1:
             raise NotAvailable("Tied predictions give other groups in other repeats; use fewer groups.")
@@ -211,7 +210,7 @@ class Validation:
         merged = heterogeneity.merged(found, stacked([each.estimates for each in found]))
         return replace(merged, notes=notes)
 
-    def _repeats(self, effect: str | None, priority: object) -> list[Repeat]:
+    def _repeats(self, effect: str | None, priority: object, single: bool = True) -> list[Repeat]:
         result = self.result
         if result.facts.constant:
             raise NotAvailable(
@@ -221,21 +220,32 @@ class Validation:
         scores = result.scores
         if isinstance(scores, Kept) or result.splits is None:
             raise NotAvailable(f"heterogeneity needs the rows of the fit, which were not saved. {AGAIN}")
-        average = result.average_effect(effect)
-        assert average.psi is not None
         known = asked.effects(result.design)
-        column = next(iter(known)) if effect is None else effect
-        names = average.names if average.psi.shape[-1] > 1 else (column,)
+        named = {
+            name: (column, j)
+            for column, target in known.items()
+            for j, name in enumerate(target.names(result.structure, result.design))
+        }
+        column, pick = named.get(str(effect), (effect, None))
+        average = result.average_effect(column)
+        column = next(iter(known)) if column is None else column
+        if len(average.names) > 1 and pick is None and single:
+            raise OptionError(
+                f"effect={effect!r} has several outcomes; give one of {', '.join(map(repr, average.names))}."
+            )
+        chosen = slice(None) if pick is None else slice(pick, pick + 1)
+        names = average.names[chosen] if len(average.names) > 1 else (column,)
+        assert average.psi is not None
         clustered = average.sampling.kind == "cluster"
         sampling = replace(
             average.sampling, weight=average.sampling.weight.cpu().double(),
             cluster=average.sampling.cluster.cpu() if clustered else torch.zeros(len(scores.score[0]), 0).long(),
         )  # fmt: skip
         if priority is None:
-            place = scores.effects(known[column]).cpu().numpy()
+            place = scores.effects(known[column]).cpu().numpy()[..., chosen]
         else:
             place = self._checked(priority, column, scores)[None, :, None]
-        psi, fold = average.psi.cpu().numpy(), result.splits.fold.cpu().numpy()
+        psi, fold = average.psi.cpu().numpy()[..., chosen], result.splits.fold.cpu().numpy()
         place = np.broadcast_to(place, psi.shape)
         return [Repeat(Sample(psi[r], names, sampling), place[r], fold[r]) for r in range(len(psi))]
 
@@ -277,8 +287,8 @@ class Validation:
         design = self.result.design
         self._varying()
         if formula is None:
-            texts = split(design.formula)
-            formula = " + ".join(texts[part] for part in ("features", "controls") if part in texts)
+            parts = (design.recipe.features, design.recipe.controls)
+            formula = " + ".join(dict.fromkeys(str(term) for part in parts if part for term in part.spec.formula))
         if not isinstance(formula, str) or "~" in formula or "|" in formula:
             raise OptionError(
                 f"formula={formula!r}: give the right side of a regression, for example 'age + C(region)'."
@@ -297,7 +307,7 @@ class Validation:
     def _varying(self) -> None:
         """Raise NotAvailable where there is nothing to check, before anything is read."""
         if self.result.facts.constant or isinstance(self.result.scores, Kept):
-            self._repeats(None, None)
+            self._repeats(None, None, False)
 
 
 def _residual(column: str, design: Design, scores: Scores) -> np.ndarray | None:
