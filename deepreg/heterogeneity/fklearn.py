@@ -4,6 +4,7 @@ They compare outcomes of treated and untreated rows and know no errors: fit for 
 what was computed elsewhere. `rate`, `gain` and `gates` are the same ideas on orthogonal scores, with errors.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +26,11 @@ def linear_effect(df: pd.DataFrame, treatment: str, outcome: str) -> float:
     >>> linear_effect(pd.DataFrame({"t": [0.0, 0, 1, 1], "y": [1.0, 3, 4, 6]}), "t", "y")
     3.0
     """
-    cov = df[[treatment, outcome]].cov()
-    return float(cov.loc[treatment, outcome] / cov.loc[treatment, treatment])
+    t, y = df[treatment].to_numpy(np.float64), df[outcome].to_numpy(np.float64)
+    both = ~(np.isnan(t) | np.isnan(y))
+    t, y = t[both] - t[both].mean(), y[both]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a single treatment has no effect
+        return float(np.divide(t @ (y - y.mean()), t @ t))
 
 
 def pearson_effect(df: pd.DataFrame, treatment: str, outcome: str) -> float:
@@ -45,14 +49,16 @@ def logistic_coefficient_effect(df: pd.DataFrame, treatment: str, outcome: str) 
     Raises DataError for other outcomes, and where treatment and outcome are separated.
     """
     from statsmodels.discrete.discrete_model import Logit
-    from statsmodels.tools.sm_exceptions import PerfectSeparationError
+    from statsmodels.tools.sm_exceptions import PerfectSeparationError, PerfectSeparationWarning
 
     y, t = df[outcome].to_numpy(np.float64), df[treatment].to_numpy(np.float64)
     if not np.isin(y, (0, 1)).all():
         raise DataError(f"outcome={outcome!r} has values other than 0 and 1; use linear_effect.")
     try:
-        fit = Logit(y, np.c_[np.ones(len(t)), t]).fit(disp=0, tol=1e-12)
-    except (PerfectSeparationError, np.linalg.LinAlgError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PerfectSeparationWarning)
+            fit = Logit(y, np.c_[np.ones(len(t)), t]).fit(disp=0, tol=1e-12)
+    except (PerfectSeparationError, PerfectSeparationWarning, np.linalg.LinAlgError):
         raise DataError(f"{treatment!r} separates the values of {outcome!r}, so there is no coefficient.") from None
     return float(fit.params[1])
 
@@ -197,8 +203,7 @@ def _curve(
         )
     rows = np.array([*range(min_rows, n, n // steps), n])
     ordered = df.sort_values(prediction, ascending=False, kind="stable")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return rows, np.array([effect_fn(ordered.head(k), treatment, outcome) for k in rows])
+    return rows, np.array([effect_fn(ordered.head(k), treatment, outcome) for k in rows])
 
 
 def _area(curve: np.ndarray, rows: np.ndarray, n: int) -> float:

@@ -120,7 +120,8 @@ def values(ranking: Ranking, score: np.ndarray, target: str) -> tuple[np.ndarray
     """RATE of every block (blocks,), and its influence values of mean 0 in each block (n,), sorted as the score.
 
     With w the weights, T their sum, W and C the sums of w and w times score down to a row, AUTOC is sum w C / W over T
-    less the mean A, QINI is sum w (C - A W) over T^2. Influence values are T times the derivative in a row's weight.
+    less the mean A, QINI is sum w (C - A W) over T^2. Influence values are T times the derivative in a row's weight, of
+    tied rows the mean over their places.
     """
     w, total = ranking.weight, ranking.total[ranking.block]
     mean = ranking.among_ties(score)
@@ -135,7 +136,7 @@ def values(ranking: Ranking, score: np.ndarray, target: str) -> tuple[np.ndarray
         each = w * (summed - average * down) / total**2
         slope = ranking.from_here(w) / total - area
         own = summed / total - average * (down + ranking.from_here(w)) / total
-    psi = own + slope * mean + ranking.among_ties(slope) * (score - mean)
+    psi = ranking.among_ties(own + slope * mean) + ranking.among_ties(slope) * (score - mean)
     varies = ~ranking.constant  # sums of what cancels leave rounding errors
     return np.bincount(ranking.block, each) * varies, ranking.centred(psi) * varies[ranking.block]
 
