@@ -95,7 +95,7 @@ class Scores:
         if self.constant:
             gradient = (at.gradient * share[..., None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
         elif target.observed(self.design):
-            gradient = self._given_x(target).gradient
+            gradient = self._given_x(target)
         else:
             gradient = at.gradient
         correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
@@ -113,7 +113,7 @@ class Scores:
     def effects(self, target: Target) -> Tensor:
         """E[H | x] at the theta of the functions that did not see the row: a function of x alone; (R, n, q)."""
         if target.observed(self.design):
-            return self._given_x(target).h
+            return self._integrated(target).h
         return self._evaluate(target, self.u, self._scenarios(target), self.theta, 0).h
 
     def _scenarios(self, target: Target) -> list[Units]:
@@ -221,7 +221,11 @@ class Scores:
             )
         return self.nodes
 
-    def _given_x(self, target: Target) -> Evaluated:
+    def _given_x(self, target: Target) -> Tensor:
+        """E[w H_theta | x]; (R, n, q, P)."""
+        return self._integrated(target).gradient
+
+    def _integrated(self, target: Target) -> Evaluated:
         """E[w H | x] (R, n, q) and E[w H_theta | x] (R, n, q, P) by the nodes of the law of the treatment."""
         found, nodes = [], self._law(target)
         weighted = target.weight(self.design, self.design.frame) is not None
