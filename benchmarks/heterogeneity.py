@@ -27,7 +27,7 @@ TRUTH["QINI"] = 1 / (2 * np.pi**0.5) / 1.25**0.5
 
 
 def bands(draw: int, n: int, **_: object) -> dict[str, float]:
-    """y has the effect 1 + x, x ~ N(0, 1); priorities are x + noise of variance 1/4, scores have noise of variance 4."""
+    """Effects are 1 + x with x ~ N(0, 1), priorities x + noise of variance 1/4; scores have noise of variance 4."""
     rng = np.random.default_rng([draw, n])
     x = rng.normal(size=n)
     score = 1 + x + 2 * rng.normal(size=n)
@@ -44,7 +44,7 @@ def bands(draw: int, n: int, **_: object) -> dict[str, float]:
 
 
 def tests(draw: int, n: int, beta: float, learners: str) -> dict[str, float]:
-    """The experiment y = x0 + min(x2, 0) + (1 + beta x1) t + e of ten features; z of every test, and p of the Wald test."""
+    """z of every test in the experiment y = x0 + min(x2, 0) + (1 + beta x1) t + e with ten features."""
     rng = np.random.default_rng([draw, n])
     x = rng.normal(size=(n, 10))
     t = rng.integers(0, 2, n)

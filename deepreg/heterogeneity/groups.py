@@ -185,6 +185,7 @@ class Clan(Diagnostic):
     """Means of covariates in the top and the bottom group; `estimates` has the differences, top less bottom."""
 
     means: Estimates | None = None  # of both groups, "covariate: bottom" and "covariate: top"
+    spread: np.ndarray = field(default_factory=lambda: np.ones(1))  # (m,) standard deviations of the covariates
 
     def over(self, several: "Sequence[Clan]", estimates: Estimates) -> "Clan":
         return replace(
@@ -260,7 +261,9 @@ def clan(
     if each == 1:
         means = Estimates(tuple(f"{rows.names[0]}: {end}" for end in means.names), means.psi, means.sampling,
                           known=means.known, groupable=False)  # fmt: skip
-    return Clan(means.linear(turn, np.zeros(each), list(rows.names)), means=means)
+    away = rows.score - rows.weight @ rows.score / rows.weight.sum()
+    spread = np.sqrt(rows.weight @ away**2 / rows.weight.sum())
+    return Clan(means.linear(turn, np.zeros(each), list(rows.names)), means=means, spread=spread)
 
 
 def _equal(found: Estimates) -> Estimates:
