@@ -242,13 +242,15 @@ def test_effects_are_those_of_fklearn_where_these_converge() -> None:
     np.testing.assert_allclose(found, np.log(odds[1] / odds[0]), rtol=1e-9)
 
 
-def test_the_weighted_error_of_in_sample_predictions_is_the_known_one() -> None:
+def test_the_scores_of_in_sample_predictions_are_the_known_ones() -> None:
     data = pupils()
     t = np.where(data["tutoring"] == 1, 1, -1) * np.sqrt(data["wt"])
     y = data["y_star"] * t
     names = ["random_pred", "ml_pred", "t_learner_pred"]
     found = het.weighted_mse(data[names], y, t)
     np.testing.assert_allclose(found.estimate, [195.06367653, 4603.56026006, 75.6279215791], rtol=1e-8)
+    auc = [fklearn.relative_cumulative_gain_curve(data, "tutoring", "final_grade", one).mean() for one in names]
+    np.testing.assert_allclose(auc, [0.447308, -1.738130, 1.893262], atol=6e-7)
     target, weight = het.transformed_outcome(y, t)
     np.testing.assert_allclose(target, data["y_star"], rtol=1e-9)
     np.testing.assert_allclose(weight, data["wt"], rtol=1e-9)
