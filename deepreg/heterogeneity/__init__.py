@@ -1,6 +1,10 @@
 """Heterogeneity: whether estimated differences between effects are real, from scores and priorities of any source."""
 
-from .calibration import (
+from .curves import Curve, gain, toc
+from .diagnostic import Diagnostic, merged
+from .generic import Generic, generic_blp, generic_gates
+from .groups import Clan, Groups, calibration_score, clan, gates
+from .linear import (
     Calibration,
     Projection,
     Residual,
@@ -8,11 +12,7 @@ from .calibration import (
     projection,
     residual_calibration,
 )
-from .curves import Curve, gain, toc
-from .diagnostic import Diagnostic, merged
-from .generic import Generic, generic_blp, generic_gates
-from .groups import Clan, Groups, calibration_score, clan, gates
-from .rate import Rate, check_priority, rate
+from .rates import Rate, check_priority, rate
 from .testing import HeterogeneityTest, heterogeneity_test, median_test, sequential_priority
 from .transformation import TransformedLoss, transformed_outcome, weighted_mse
 

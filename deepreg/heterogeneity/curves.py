@@ -117,7 +117,7 @@ def toc(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=500)
     >>> toc(x + rng.normal(size=500), x, share=[0.5, 1]).frame()["coef"].round(2).tolist()
-    [0.77, 0.0]
+    [0.84, 0.0]
     """
     return _curve("toc", scores, priority, share, weights, cluster, seed)
 

@@ -99,7 +99,7 @@ def generic_gates(
     >>> x, t = rng.normal(size=2000), rng.integers(0, 2, 2000)
     >>> y = np.sign(x) * t + rng.normal(size=2000)
     >>> generic_gates(y, t, x, 2, propensity=0.5, baseline=0 * y + x).estimate.round(1).tolist()
-    [-1.0, 1.0]
+    [-0.9, 1.0]
     """
     rows, left, moved = _regression(outcome, treatment, effect, propensity, baseline, strategy, cluster)
     member, names = grouped(sample(outcome), rows.column(effect, "effect"), groups)

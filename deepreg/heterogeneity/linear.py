@@ -1,4 +1,4 @@
-"""Calibration: whether effects are as far apart as they were predicted to be, on scores or on residuals."""
+"""Linear predictions of the effect: its slope on predicted effects, on scores or on residuals, and on covariates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -95,7 +95,7 @@ def calibration(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=500)
     >>> calibration(x + rng.normal(size=500), 2 * x).estimate.round(2).to_dict()
-    {'average effect': 0.02, 'slope': 0.49}
+    {'average effect': -0.1, 'slope': 0.5}
     """
     rows = sample(scores, weights, cluster, effect=effect)
     return calibration_of(rows, rows.column(effect, "effect"), folds, groups, vcov, seed)
@@ -245,7 +245,7 @@ def projection(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=500)
     >>> projection(1 + x + rng.normal(size=500), x, names=["x"]).estimate.round(1).to_dict()
-    {'Intercept': 1.0, 'x': 1.0}
+    {'Intercept': 0.9, 'x': 1.0}
     """
     rows = sample(scores, weights, cluster, covariates=covariates)
     columns, labels = numbers(covariates, rows.n, names)

@@ -1,4 +1,4 @@
-"""RATE: the area under the targeting curve, whether rows with a high priority gain more than others."""
+"""Rates: the area under the targeting curve, whether rows with a high priority gain more than others."""
 
 import warnings
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ def rate(
     >>> x = rng.normal(size=500)
     >>> found = rate(x + rng.normal(size=500), x)
     >>> print(f"{found.estimate['AUTOC']:.2f} ({found.std_error['AUTOC']:.2f})")
-    0.90 (0.08)
+    0.90 (0.06)
     """
     if target not in TARGETS:
         raise OptionError(f"target={target!r}: allowed are {', '.join(map(repr, TARGETS))}.")
