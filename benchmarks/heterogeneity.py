@@ -4,7 +4,8 @@
     python benchmarks/heterogeneity.py tests --draws 100 --n 600 --beta 0 0.3 --learners network smooth
 
 Every row is a draw of one setting; a draw that is in the table is not made again, so that a study can be stopped and
-continued. Draws are the same whatever else is asked for. The summary of the table is printed.
+continued. Draws are the same whatever else is asked for. The summary of the table is printed; a JSON file beside it
+holds the settings and versions of every run.
 """
 
 import argparse
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 
 import numpy as np
 import pandas as pd
+from ledger import record
 from scipy import stats
 
 import deepreg
@@ -78,12 +80,12 @@ def main(arguments: list[str]) -> None:
     done = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=keys)
     known = set(done[keys].itertuples(index=False, name=None))
     run = bands if options.study == "bands" else tests
-    for draw in range(options.draws):
-        for setting in settings:
-            if (draw, *setting.values()) in known:
-                continue
-            row = pd.DataFrame([{"draw": draw, **setting, **run(draw, **setting)}])
-            row.to_csv(out, mode="a", header=not out.exists(), index=False, float_format="%.6g")
+    wanted = [(draw, one) for draw in range(options.draws) for one in settings if (draw, *one.values()) not in known]
+    if wanted:
+        record(out, {name: getattr(options, name) for name in ("study", "draws", "n", "beta", "learners")})
+    for draw, setting in wanted:
+        row = pd.DataFrame([{"draw": draw, **setting, **run(draw, **setting)}])
+        row.to_csv(out, mode="a", header=not out.exists(), index=False, float_format="%.6g")
     table = pd.read_csv(out).drop(columns="draw")
     groups = table.groupby(keys[1:])
     if options.study == "bands":

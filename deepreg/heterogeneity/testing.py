@@ -31,10 +31,10 @@ class HeterogeneityTest(Printed):
 
     `pvalue` is that of the first row of `table`: a guarded test where effects are cross-fitted, the plain one where
     they were learned from other data. Cross-fitting lets each pair of rows appear twice, each in the training data of
-    the other's fold. Without heterogeneity the sum of the folds' z statistics then has a variance of up to 2 instead
-    of 1, and unguarded tests at 5% reject in 16 to 22% of samples. Guarded ones divide z by sqrt(2): a heuristic without
-    a theorem. By simulation, of experiments with 600 rows and ten features, they then reject in 5% with least squares,
-    in 3 to 4% with networks and in 7 to 8% with smooth functions (benchmarks/heterogeneity.py).
+    the other's fold. Without heterogeneity the sum of the folds' z statistics then has a variance of about 2 instead
+    of 1, and unguarded tests at 5% reject in 16 to 22% of samples. Guarded ones divide z by sqrt(2), a heuristic
+    without a theorem: in simulated experiments with 600 rows and ten features they reject in 5% with least squares, in
+    3 to 4% with networks and in 7 to 8% with smooth functions (benchmarks/heterogeneity.py).
     """
 
     table: pd.DataFrame  # statistic, df, P>|z| and P>z of each test, and how it is meant
