@@ -366,7 +366,7 @@ class Results:
 
     @property
     def plot(self) -> Figures:
-        """Plots of the result: coef(), cate(), effect(), dose(), training() and overlap(). Needs matplotlib."""
+        """Plots: coef(), cate(), effect(), dose(), heterogeneity(), training() and overlap(). Needs matplotlib."""
         return Figures(self)
 
     @property

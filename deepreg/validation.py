@@ -124,6 +124,9 @@ class Validation:
         groups : their number, or a label for each row used.
         """
 
+        if np.ndim(groups):  # type: ignore[arg-type]
+            groups = matched(groups, self.result.design.labels, self.result.design.n, "groups").to_numpy()
+
         def one(each: Repeat) -> Groups:
             fold = None if priority is not None else each.fold
             return heterogeneity.gates(each.rows, each.priority, groups, folds=fold, seed=seed)
@@ -178,7 +181,12 @@ class Validation:
         sequential : effects predicted from earlier folds alone, one for each row used; see
             `deepreg.heterogeneity.sequential_priority`, with `folds` for the labels.
         """
-        columns = self._columns(formula)
+        columns, labels = self._columns(formula), self.result.design.labels
+        if isinstance(sequential, pd.Series) and not sequential.index.equals(labels):
+            raise OptionError(
+                "sequential has another index than the rows used; type sequential.loc[folds.index], with folds those of "
+                "result.heterogeneity.folds."
+            )
         found = [
             heterogeneity.heterogeneity_test(
                 each.rows, each.priority, each.fold, sequential=sequential, covariates=columns, target=target,

@@ -106,6 +106,11 @@ def test_curves_say_the_same_in_other_units() -> None:
     assert (gain.frame()[["lower", "upper"]].diff(axis=1)["upper"] > 2 * 1.96 * gain.std_error.to_numpy()).all()
 
 
+def test_many_rows_have_a_coarser_grid() -> None:
+    assert len(het.curves.shares(None, 100_000)) == 96 and len(het.curves.shares(None, 100_001)) == 20
+    assert het.curves.shares(None, 100)[0] == 0.3 and het.curves.shares(None, 3)[0] == 0.5
+
+
 def test_groups_of_ties_have_the_curve_of_their_means() -> None:
     """At the border of a tied group the curve's influence values are those of means of groups that are given."""
     group = np.repeat([2.0, 1.0, 0.0], 20)
@@ -150,6 +155,16 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: het.rate(SCORE, X, cluster=np.ones(N)), DataError, "cluster has one cluster"),
     (lambda: het.rate(SCORE, X, cluster=[None, *range(N - 1)]), DataError, "cluster has 1 missing labels of 60"),
     (lambda: het.rate(pd.Series(SCORE), pd.Series(X, index=range(1, N + 1))), OptionError, "another index than scores"),
+    (
+        lambda: het.rate(pd.Series(SCORE), {"a": X, "b": pd.Series(X, index=range(1, N + 1))}),
+        OptionError,
+        "priority 'b' has another index",
+    ),
+    (
+        lambda: het.gates(pd.Series(SCORE), X, folds=pd.Series(FOLD, index=range(1, N + 1))),
+        OptionError,
+        "folds has another index",
+    ),
     (lambda: het.toc(SCORE, X, share=[0.5, 0.2]), OptionError, "increasing numbers"),
     (lambda: het.gain(SCORE, X, share=[0, 1]), OptionError, "above 0"),
     (lambda: het.toc(np.c_[SCORE, SCORE], X).effect("a"), OptionError, "'effect 1', 'effect 2'"),

@@ -136,6 +136,11 @@ def test_priorities_that_cannot_be_trusted_are_refused_or_warn(plain) -> None:
     with pytest.warns(DeepregWarning, match="with the treatment given the features"):
         arms.rate("arm[b]", priority=(DATA.arm == "b") + DATA.x / 10)
     arms.rate("arm[b]", priority=DATA.x)
+    level = pd.Series(np.where(DATA.x > 0, "high", "low"), DATA.index)
+    by = found.gates(groups=level.sample(frac=1, random_state=0))
+    np.testing.assert_allclose(by.estimate, plain.average_effect().by(level)["coef"], rtol=1e-9)
+    with pytest.raises(OptionError, match="sequential has another index"):
+        found.test(sequential=pd.Series(DATA.x.to_numpy()))
     with pytest.raises(OptionError, match="priority has 299 numbers"):
         found.rate(priority=DATA.x.to_numpy()[1:])
     with pytest.raises(DataError, match="missing or infinite values in 1 of 300"):

@@ -12,6 +12,7 @@ from .diagnostic import Diagnostic
 from .inputs import Sample, sample
 from .ranking import Ranking
 
+MANY = 100_000  # rows for which a finer grid of shares would need much memory
 KINDS = {
     "toc": "Targeting operator characteristic",
     "gain": "Cumulative gain",
@@ -85,7 +86,8 @@ def toc(
     priority : (n,) or (n, k)
         Numbers known before the outcome, highest first.
     share : sequence of float, optional
-        Increasing shares treated, above 0 and up to 1. By default 0.05, 0.06, ..., 1, from where the top holds 30 rows.
+        Increasing shares treated, above 0 and up to 1. By default 0.05, 0.06, ..., 1, from where the top holds 30 rows;
+        of more than 100,000 rows 0.05, 0.1, ..., 1, since each share takes a number for each row.
     weights, cluster
         As in `rate`.
     seed : optional
@@ -144,7 +146,7 @@ def gain(
 def shares(given: Sequence[float] | None, n: int) -> np.ndarray:
     """The shares where a curve is shown; (q,). OptionError unless they increase, above 0 and up to 1."""
     if given is None:
-        usual = np.arange(5, 101) / 100
+        usual = np.arange(5, 101) / 100 if n <= MANY else np.arange(1, 21) / 20
         return usual[(usual >= min(30 / n, 0.5)) | (usual == 1)]
     found = np.atleast_1d(np.asarray(given, dtype=np.float64))
     if found.ndim != 1 or not len(found) or not (found > 0).all() or found[-1] > 1 or (np.diff(found) <= 0).any():

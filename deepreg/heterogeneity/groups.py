@@ -120,7 +120,7 @@ def gates(
     >>> found.estimate.round(2).to_dict()
     {'1 of 2': -0.94, '2 of 2': 0.75}
     """
-    rows = sample(scores, weights, cluster, priority=priority)
+    rows = sample(scores, weights, cluster, priority=priority, groups=groups, folds=folds)
     return gates_of(rows, rows.column(priority, "priority"), groups, folds, vcov, seed)
 
 
@@ -246,7 +246,7 @@ def clan(
     >>> clan(age, age, 2, names=["age"]).estimate.round(6).to_dict()
     {'age': 50.0}
     """
-    rows = sample(covariates, weights, cluster, priority=priority)
+    rows = sample(covariates, weights, cluster, priority=priority, groups=groups, folds=folds)
     if names is not None:
         if isinstance(names, str) or len(names) != len(rows.names):
             raise OptionError(f"names={names!r}: give one for each of the {len(rows.names)} covariates.")

@@ -97,7 +97,7 @@ def calibration(
     >>> calibration(x + rng.normal(size=500), 2 * x).estimate.round(2).to_dict()
     {'average effect': -0.1, 'slope': 0.5}
     """
-    rows = sample(scores, weights, cluster, effect=effect)
+    rows = sample(scores, weights, cluster, effect=effect, folds=folds, groups=groups)
     return calibration_of(rows, rows.column(effect, "effect"), folds, groups, vcov, seed)
 
 

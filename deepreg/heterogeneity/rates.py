@@ -77,12 +77,11 @@ def rate(
     """
     if target not in TARGETS:
         raise OptionError(f"target={target!r}: allowed are {', '.join(map(repr, TARGETS))}.")
+    beside = {"priority": priority}
     if isinstance(priority, Mapping):
+        beside = {f"priority {name!r}": one for name, one in priority.items()}
         priority = pd.DataFrame({name: np.asarray(one) for name, one in priority.items()})
-        beside: object = None
-    else:
-        beside = priority
-    rows = sample(scores, weights, cluster, priority=beside)
+    rows = sample(scores, weights, cluster, **beside)
     if isinstance(priority, pd.DataFrame) and len(rows.names) == 1:
         return _compared(rows, priority, target)
     columns = rows.priorities(priority)

@@ -133,7 +133,9 @@ def heterogeneity_test(
         raise OptionError(f"heterogeneity_test() needs folds=. {REMEDY}")
     if target not in TARGETS:
         raise OptionError(f"target={target!r}: allowed are {', '.join(map(repr, TARGETS))}.")
-    rows = sample(scores, weights, cluster, priority=priority)
+    rows = sample(
+        scores, weights, cluster, priority=priority, folds=folds, sequential=sequential, covariates=covariates
+    )  # fmt: skip
     if len(rows.names) > 1:
         raise DataError(f"scores has {len(rows.names)} columns; a test is of one effect, so give one of them.")
     found: dict[str, tuple[float, float, str]] = {}  # statistic, degrees of freedom or NaN, how it is meant
