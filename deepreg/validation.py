@@ -184,7 +184,7 @@ class Validation:
         columns, labels = self._columns(formula), self.result.design.labels
         if isinstance(sequential, pd.Series) and not sequential.index.equals(labels):
             raise OptionError(
-                "sequential has another index than the rows used; type sequential.loc[folds.index], with folds those of "
+                "sequential has another index than the rows used; type sequential.loc[folds.index], with folds = "
                 "result.heterogeneity.folds."
             )
         found = [
