@@ -283,7 +283,7 @@ def test_groups_are_formed_within_folds_and_keep_ties_together() -> None:
     heavy = het.gates(SCORE, X, 2, weights=np.where(np.median(X) < X, 3.0, 1.0))
     np.testing.assert_allclose(heavy.share, 0.5, atol=0.05)  # of the weight, not of the rows
     named = het.gates(SCORE, X, FOLD, weights=WEIGHT)
-    want = [np.average(X[FOLD == k], weights=WEIGHT[FOLD == k]) for k in range(3)]
+    want = [np.average(X[k == FOLD], weights=WEIGHT[k == FOLD]) for k in range(3)]
     np.testing.assert_allclose(named.predicted, want, rtol=1e-12)
     assert named.average == pytest.approx(np.average(SCORE, weights=WEIGHT))
 
