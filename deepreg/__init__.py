@@ -10,7 +10,7 @@ from .errors import DataError, DeepregError, DeepregWarning, FileError, FormulaE
 from .version import version
 
 if TYPE_CHECKING:
-    from . import datasets, families, interop, simulate, targets
+    from . import datasets, families, heterogeneity, interop, simulate, targets
     from .api import choice, load, structural
     from .best import best_combination
     from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_MODULES = ("datasets", "families", "interop", "simulate", "targets")
+_MODULES = ("datasets", "families", "heterogeneity", "interop", "simulate", "targets")
 _OBJECTS = {
     "best_combination": "best",
     "choice": "api",
@@ -63,6 +63,7 @@ __all__ = [
     "datasets",
     "etable",
     "families",
+    "heterogeneity",
     "interop",
     "load",
     "simulate",

@@ -23,6 +23,7 @@ from .summary import Facts
 from .targets import Mean, Target
 from .targets.average import some_variable, variable
 from .trainers import History
+from .validation import Validation
 from .variables import Variable
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Fitted(Protocol):
     def params(self) -> pd.Series: ...
     @property
     def effects(self) -> Estimates | None: ...
+    @property
+    def heterogeneity(self) -> Validation: ...
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame: ...
     def cate(self) -> pd.DataFrame: ...
@@ -175,6 +178,76 @@ class Figures:
             _banded(table.set_axis(points), smooth), ax, values=observed.to_numpy(np.float64) if smooth else None,
             level=_level(alpha), xlabel=v.name, ylabel=f"mean of {design.outcome}",
         )  # fmt: skip
+
+    def toc(self, effect: str | None = None, *, alpha: float = 0.05, rng: object = 0, ax: "Axes | None" = None
+            ) -> "Axes":  # fmt: skip
+        """The effect in the top share of predicted effects less the average, by share, with intervals and a band.
+
+        effect : a column of `cate()`; can be left out where there is one. The area under the curve is AUTOC.
+        """
+        found = self.result.heterogeneity.toc(effect, seed=rng).frame(alpha)
+        return plots.gain(
+            _banded(found, True), ax, random=False,
+            level=_level(alpha), ylabel="effect in the top less average",
+        )  # fmt: skip
+
+    def gain(self, effect: str | None = None, *, alpha: float = 0.05, rng: object = 0, ax: "Axes | None" = None
+             ) -> "Axes":  # fmt: skip
+        """The gain per row of treating the share with the largest predicted effects, against treating at random."""
+        found = self.result.heterogeneity.gain(effect, seed=rng).frame(alpha)
+        return plots.gain(_banded(found, True), ax, level=_level(alpha))
+
+    def calibration(
+        self, effect: str | None = None, groups: int = 5, *, alpha: float = 0.05, rng: object = 0,
+        ax: "Axes | None" = None,
+    ) -> "Axes":  # fmt: skip
+        """Estimated effects of groups of rows against what was predicted for them out of fold, and the linear fit."""
+        found = self.result.heterogeneity.calibration(effect, groups, seed=rng)
+        assert found.groups is not None
+        table = found.groups.frame(alpha)
+        table = table.rename(columns=dict(zip(table.columns[6:8], ("low", "high"), strict=True)))
+        return plots.calibration(
+            table, ax, average=found.groups.average, slope=float(found.estimate["slope"]),
+            centre=float(found.groups.share @ found.groups.predicted), level=_level(alpha),
+        )  # fmt: skip
+
+    def clan(self, effect: str | None = None, groups: int = 5, *, alpha: float = 0.05, ax: "Axes | None" = None
+             ) -> "Axes":  # fmt: skip
+        """How features differ between the groups of largest and smallest predicted effects, in standard deviations.
+
+        At most the twelve features that differ most.
+        """
+        found = self.result.heterogeneity.clan(effect, groups)
+        low, high = found.estimates.interval(alpha).T
+        columns = {"coef": found.estimates.value, "lower": low, "upper": high}
+        table = pd.DataFrame(columns, list(found.estimates.names)).div(found.spread, axis=0)
+        most = table["coef"].abs().sort_values(ascending=False, kind="stable").index[:12]
+        label = f"top less bottom of {groups} groups, in sd"
+        return plots.coefficients({"": table.loc[[name for name in table.index if name in most]]}, ax, xlabel=label)
+
+    def heterogeneity(
+        self, effect: str | None = None, groups: int = 5, *, alpha: float = 0.05, rng: object = 0
+    ) -> "list[Axes]":  # fmt: skip
+        """Four panels: toc(), calibration(), gain() and clan(), with the numbers that go with them in the titles.
+
+        Returns the four Axes; `result.plot.heterogeneity()[0].figure.savefig("heterogeneity.pdf")` writes the figure.
+        """
+        self._varying("heterogeneity", "every row has the same effect coefficients")
+        found, panels = self.result.heterogeneity, plots.panels()
+        self.toc(effect, alpha=alpha, rng=rng, ax=panels[0])
+        self.calibration(effect, groups, alpha=alpha, rng=rng, ax=panels[1])
+        self.gain(effect, alpha=alpha, rng=rng, ax=panels[2])
+        self.clan(effect, groups, alpha=alpha, ax=panels[3])
+        shown = (
+            ("Targeting", found.rate(effect)), ("Calibration", found.calibration(effect, groups)),
+            ("Gain", found.rate(effect, target="QINI")),
+        )  # fmt: skip
+        for ax, (title, one) in zip(panels, shown, strict=False):
+            name = one.estimates.names[-1]
+            value, error = (number(float(of.iloc[-1]), ".2f") for of in (one.estimate, one.std_error))
+            ax.set_title(f"{title}: {name} {value} ({error})", fontsize=9, loc="left")
+        panels[3].set_title("Who gains most and least", fontsize=9, loc="left")
+        return panels
 
     def training(self, *, ax: "Axes | None" = None) -> "Axes":
         """Losses of the networks by step: median and range over all of them, beside the out-of-fold losses of the fit.

@@ -130,6 +130,12 @@ class Scores:
         parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
         return _Influence(torch.stack(parts), torch.stack([target.combine(each) for each in plug_in]), pull)
 
+    def effects(self, target: Target) -> Tensor:
+        """E[H | x] at the theta of the functions that did not see the row: a function of x alone; (R, n, q)."""
+        if target.observed(self.design):
+            return self._integrated(target).h
+        return self._evaluate(target, self.u, self._scenarios(target), self.theta, 0).h
+
     def _scenarios(self, target: Target) -> list[Units]:
         edits, frame = target.scenarios(self.design), self.design.frame
         found = self._shared(edits)
@@ -236,7 +242,11 @@ class Scores:
         return self.nodes
 
     def _given_x(self, target: Target) -> Tensor:
-        """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
+        """E[w H_theta | x]; (R, n, q, P)."""
+        return self._integrated(target).gradient
+
+    def _integrated(self, target: Target) -> Evaluated:
+        """E[w H | x] (R, n, q) and E[w H_theta | x] (R, n, q, P) by the nodes of the law of the treatment."""
         found, nodes = [], self._law(target)
         weighted = target.weight(self.design, self.design.frame) is not None
         numbered = target.numbers(self.design, self.design.frame) is not None
@@ -253,8 +263,9 @@ class Scores:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
                 at = self._evaluate(target, u, scenarios, theta, 2)
-            found.append((at.gradient * weight[..., None, None]).sum(2))
-        return torch.cat(found, 1)
+            h, gradient = (at.h * weight[..., None]).sum(2), (at.gradient * weight[..., None, None]).sum(2)
+            found.append(Evaluated(h, gradient))
+        return Evaluated(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
 
 
 def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:

@@ -42,7 +42,11 @@ def axes(ax: "Axes | None" = None, height: float = 2.6) -> "Axes":
         if not isinstance(ax, Axes):
             raise OptionError(f"ax={ax!r}: give a matplotlib Axes, for example that of fig, ax = plt.subplots().")
         return ax
-    ax = Figure(figsize=(WIDTH, height), layout="constrained").subplots()
+    return _styled(Figure(figsize=(WIDTH, height), layout="constrained").subplots())
+
+
+def _styled(ax: "Axes") -> "Axes":
+    """An Axes of our own, with small letters and without a frame."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8)
     for label in (ax.xaxis.label, ax.yaxis.label):
@@ -179,13 +183,13 @@ def _bins(values: np.ndarray) -> list[float]:
 
 def curve(
     frame: pd.DataFrame, ax: "Axes | None" = None, *, average: float | None = None, values: np.ndarray | None = None,
-    level: str = "95%", xlabel: str = "", ylabel: str = "effect",
+    level: str = "95%", xlabel: str = "", ylabel: str = "effect", line: Sequence[tuple[float, float]] | None = None,
 ) -> "Axes":  # fmt: skip
     """Estimates along a variable with intervals of each point and the band that holds them all.
 
     The frame has the columns coef, low, high (each point) and lower, upper (all points), and the values of the variable
     as its index: floats give a curve, with ticks at the deciles of `values` where given, and anything else a line of
-    its own for each. `average` is marked by a dashed line.
+    its own for each. `average` is marked by a dashed line; beside a curve, `line` goes through points (x, y).
 
     >>> import pandas as pd
     >>> columns = {"coef": [0.0, 1.0], "low": -1.0, "high": 1.5, "lower": -2.0, "upper": 2.0}
@@ -199,6 +203,8 @@ def curve(
         ax.fill_between(at, frame["lower"], frame["upper"], color=OUTER, linewidth=0, label=f"{level} band")
         ax.fill_between(at, frame["low"], frame["high"], color=INNER, linewidth=0, label=f"{level} pointwise")
         ax.plot(at, frame["coef"], color="black", linewidth=1.4)
+        if line is not None:
+            ax.plot(*zip(*line, strict=True), color="black", linewidth=0.8, linestyle="--", label="at random")
         if values is not None:
             deciles = np.quantile(values, np.linspace(0.1, 0.9, 9))
             shown = deciles[(deciles >= at.min()) & (deciles <= at.max())]
@@ -290,23 +296,57 @@ def overlap(
 
 
 def gain(
-    share: np.ndarray, gain: np.ndarray, lower: np.ndarray, upper: np.ndarray, ax: "Axes | None" = None, *,
-    level: str = "95%", xlabel: str = "share treated, largest effects first", ylabel: str = "gain",
+    frame: pd.DataFrame, ax: "Axes | None" = None, *, level: str = "95%", random: bool = True,
+    xlabel: str = "share treated, largest predicted effects first", ylabel: str = "gain per row",
 ) -> "Axes":  # fmt: skip
-    """A gain curve (m,) over the share treated, with its band, against treating the same share at random.
+    """A curve over the share treated, as `curve` draws it, against treating the same share at random.
 
-    The straight line leads from no gain at a share of 0 to the last gain given.
+    The straight line leads from no gain at a share of 0 to the last gain given. Without `random` there is none, as for
+    a curve that is 0 at random.
 
-    >>> import numpy as np
-    >>> ax = gain(np.array([0.5, 1.0]), np.array([3.0, 4.0]), np.array([2.0, 3.0]), np.array([4.0, 5.0]))
+    >>> import pandas as pd
+    >>> columns = {"coef": [3.0, 4.0], "low": 2.0, "high": 5.0, "lower": 1.0, "upper": 6.0}
+    >>> ax = gain(pd.DataFrame(columns, index=[0.5, 1.0]))
     >>> ax.lines[1].get_ydata().tolist()
     [0.0, 4.0]
     """
-    own, ax = ax is None, axes(ax)
-    ax.fill_between(share, lower, upper, color=OUTER, linewidth=0, label=level)
-    ax.plot(share, gain, color="black", linewidth=1.4, label="by predicted effect")
-    ax.plot([0.0, share[-1]], [0.0, gain[-1]], color="black", linewidth=0.8, linestyle="--", label="at random")
-    ax.margins(x=0.01)
-    _label(ax, own, xlabel, ylabel)
-    _legend(ax, own)
+    line = [(0.0, 0.0), (float(frame.index[-1]), float(frame["coef"].iloc[-1]))] if random else None
+    ax = curve(frame, ax, level=level, xlabel=xlabel, ylabel=ylabel, line=line)
+    ax.set_xlim(0, 1.01)
     return ax
+
+
+def calibration(
+    frame: pd.DataFrame, ax: "Axes | None" = None, *, average: float, slope: float, centre: float, level: str = "95%",
+    xlabel: str = "mean predicted effect of the group", ylabel: str = "estimated effect",
+) -> "Axes":  # fmt: skip
+    """Estimated against predicted effects of groups: where predictions are right, points are on the diagonal.
+
+    The frame has the columns predicted, coef, low, high (each group) and lower, upper (all groups). The dashed line has
+    the slope given and goes through (centre, average), the level one is the average effect.
+
+    >>> import pandas as pd
+    >>> columns = {"predicted": [0.0, 2.0], "coef": [0.5, 1.5], "low": 0.0, "high": 2.0, "lower": -1.0, "upper": 3.0}
+    >>> ax = calibration(pd.DataFrame(columns), average=1.0, slope=0.5, centre=1.0)
+    >>> ax.lines[2].get_ydata().tolist()
+    [0.5, 1.5]
+    """
+    own, ax = ax is None, axes(ax)
+    x = frame["predicted"].to_numpy(np.float64)
+    ends = np.array([x.min(), x.max()])
+    ax.axhline(average, color="0.6", linewidth=0.8, linestyle="-.", zorder=0, label="average")
+    ax.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="predicted = estimated")
+    ax.plot(ends, average + slope * (ends - centre), color="black", linewidth=1, linestyle="--", label="linear fit")
+    ax.vlines(x, frame["lower"], frame["upper"], color="0.6", linewidth=1, label=f"{level} joint")
+    ax.vlines(x, frame["low"], frame["high"], color="black", linewidth=2.2, label=f"{level} each")
+    ax.plot(x, frame["coef"], "o", color="black", markersize=4.5)
+    _label(ax, own, xlabel, ylabel)
+    _legend(ax, own, 2)
+    return ax
+
+
+def panels(rows: int = 2, columns: int = 2, height: float = 2.9) -> "list[Axes]":
+    """Axes of one figure that pyplot does not know, row by row, each a column of a journal wide."""
+    own: Any = axes().figure
+    figure = type(own)(figsize=(columns * WIDTH, rows * height), layout="constrained")
+    return [_styled(ax) for ax in figure.subplots(rows, columns, squeeze=False).flat]

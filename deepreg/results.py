@@ -33,6 +33,7 @@ from .targets import Coefficient, Target, resolve
 from .targets.average import some_variable
 from .theta import Theta
 from .trainers import History
+from .validation import Validation
 from .wald import WaldTest
 
 
@@ -366,8 +367,13 @@ class Results:
 
     @property
     def plot(self) -> Figures:
-        """Plots of the result: coef(), cate(), effect(), dose(), training() and overlap(). Needs matplotlib."""
+        """Plots: coef(), cate(), effect(), dose(), heterogeneity(), training() and overlap(). Needs matplotlib."""
         return Figures(self)
+
+    @property
+    def heterogeneity(self) -> Validation:
+        """Whether differences between effects are real: test(), rate(), toc(), gain(), gates(), calibration() ..."""
+        return Validation(self)
 
     # files ----------------------------------------------------------------------------------------------------------
     def save(

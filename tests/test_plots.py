@@ -73,7 +73,10 @@ DRAWN: dict[str, tuple[str, Callable[[Any, Any], Axes]]] = {
     "overlap of a level": ("several effects", lambda p, ax: p.overlap("arm", "b", ax=ax)),
     "overlap of a number": ("continuous", lambda p, ax: p.overlap(ax=ax)),
     "overlap of a known law": ("known", lambda p, ax: p.overlap(ax=ax)),
-    "gain": ("one feature", lambda p, ax: plots.gain(*np.linspace(0, 1, 8).reshape(4, 2), ax)),
+    "toc": ("one feature", lambda p, ax: p.toc(ax=ax)),
+    "gain": (WEIGHTED, lambda p, ax: p.gain(ax=ax)),
+    "calibration": ("continuous", lambda p, ax: p.calibration(ax=ax)),
+    "clan": ("several effects", lambda p, ax: p.clan("t", ax=ax)),
 }
 
 
@@ -289,11 +292,46 @@ def test_overlap_of_a_number_is_its_relative_spread(fits: dict[str, Results]) ->
 def test_a_gain_curve() -> None:
     share = np.linspace(0.1, 1, 10)
     curve = share * (2 - share)
-    ax = plots.gain(share, curve, curve - 0.1, curve + 0.2, level="90%", ylabel="gain in y")
+    columns = {"coef": curve, "low": curve, "high": curve, "lower": curve - 0.1, "upper": curve + 0.2}
+    ax = plots.gain(pd.DataFrame(columns, index=share), level="90%", ylabel="gain in y")
     np.testing.assert_array_equal(np.array(ax.lines[0].get_xydata()), np.c_[share, curve])
     np.testing.assert_allclose(edges(ax, 0, share), np.c_[curve - 0.1, curve + 0.2])
     np.testing.assert_array_equal(np.array(ax.lines[1].get_xydata()), [[0, 0], [1, curve[-1]]])
-    assert ax.get_ylabel() == "gain in y" and ax.figure.legends[0].get_texts()[0].get_text() == "90%"
+    assert ax.get_ylabel() == "gain in y" and ax.figure.legends[0].get_texts()[0].get_text() == "90% band"
+
+
+def test_the_panels_of_heterogeneity_have_the_numbers_of_the_diagnostics(fits: dict[str, Results]) -> None:
+    one = fits[WEIGHTED]
+    panels, found = one.plot.heterogeneity(groups=4, alpha=0.1), one.heterogeneity
+    assert len(panels) == 4 and len({ax.figure for ax in panels}) == 1
+    share = found.toc().share
+    for ax, curve in ((panels[0], found.toc()), (panels[2], found.gain())):
+        frame = curve.frame(0.1)
+        np.testing.assert_array_equal(np.array(ax.lines[0].get_xydata()), np.c_[share, frame["coef"]])
+        np.testing.assert_allclose(edges(ax, 0, share), frame[["lower", "upper"]])
+        np.testing.assert_allclose(edges(ax, 1, share), frame.iloc[:, 4:6])
+    np.testing.assert_array_equal(np.array(panels[2].lines[1].get_xydata())[0], [0, 0])
+    calibration = found.calibration(groups=4)
+    groups = calibration.groups
+    points = next(line for line in panels[1].lines if line.get_marker() == "o")
+    np.testing.assert_array_equal(np.array(points.get_xydata()), np.c_[groups.predicted, groups.estimate])
+    bars = [np.array(part.get_segments())[:, :, 1] for part in panels[1].collections]
+    np.testing.assert_allclose(bars[0], groups.band(0.1))
+    np.testing.assert_allclose(bars[1], groups.conf_int(0.1))
+    fit = panels[1].lines[2]
+    np.testing.assert_allclose(np.diff(fit.get_ydata()) / np.diff(fit.get_xdata()), calibration.estimate["slope"])
+    assert panels[0].get_title(loc="left").startswith(f"Targeting: AUTOC {found.rate().estimate.item():.2f} (")
+    assert panels[1].get_title(loc="left").startswith(f"Calibration: slope {calibration.estimate['slope']:.2f} (")
+    clan = found.clan(groups=4)
+    weight = one.design.weight.numpy()
+    x = one.design.frame["x"].to_numpy()
+    sd = np.sqrt(np.average((x - np.average(x, weights=weight)) ** 2, weights=weight))
+    shown = dict(zip([t.get_text() for t in panels[3].get_yticklabels()], panels[3].lines[1].get_xdata(), strict=True))
+    assert shown["x"] == pytest.approx(clan.estimate["x"] / sd)
+    with pytest.raises(NotAvailable, match="features behind a bar"):
+        fits["constant"].plot.heterogeneity()
+    with pytest.raises(OptionError, match="'d', 'arm\\[b\\]'"):
+        fits["several effects"].plot.toc()
 
 
 def test_a_name_keeps_every_letter() -> None:
