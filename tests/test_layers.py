@@ -17,13 +17,14 @@ LAYERS = (
     | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
-    {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
+    {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
+    | {"charts"},
     {"theta", "report.summary", "report"},
     {"law", "censoring"},
     {"choicesets"},
     {"information"},
     {"curvature", "targets", "estimates"},
-    {"influence", "summary", "comparison", "asked", "best"},
+    {"influence", "summary", "comparison", "asked", "best", "heterogeneity"},
     {"kept", "reading"},
     {"portable", "figures"},
     {"shapes", "page"},
