@@ -61,7 +61,10 @@ def contours(
     x, y, z = (np.asarray(part, dtype=np.float64) for part in (frame.columns, frame.index, frame))
     if len(points or {}) > len(MARKERS):
         raise OptionError(f"There are {len(points or {})} points; one plot holds at most {len(MARKERS)}.")
-    drawn = ax.contour(x, y, z, levels=9, colors="0.55", linewidths=0.9)
+    levels = ax.yaxis.get_major_locator().tick_values(z.min(), z.max())
+    near = np.inf if mark is None else mark
+    levels = levels[(levels > z.min()) & (levels < z.max()) & ~np.isclose(levels, near, atol=1e-9)]
+    drawn = ax.contour(x, y, z, levels=levels, colors="0.55", linewidths=0.9, linestyles="-")
     ax.clabel(drawn, fontsize=0.75 * float(ax.xaxis.label.get_fontsize()), fmt="%.3g")
     if mark is not None and z.min() < mark < z.max():
         ax.contour(x, y, z, levels=[mark], colors="black", linewidths=1.6, linestyles="--")

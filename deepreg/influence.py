@@ -34,6 +34,16 @@ class Evaluated(NamedTuple):
     gradient: Tensor  # (..., q, P)
 
 
+class Terms(NamedTuple):
+    """What the psi of a target is made of."""
+
+    h: Tensor  # (R, n, q)
+    gradient: Tensor  # (R, n, q, P)
+    weight: Tensor  # (1 or R, n) w
+    expected: Tensor  # (R, n, q, P) E[w gradient | x]; (1, 1, q, P) where theta is constant
+    mass: Tensor  # (1 or R, 1) E[w]
+
+
 @dataclass(frozen=True)
 class Scores:
     """What psi is made of: theta at the held-out rows, score, inverse Lambda and the law of the treatment.
@@ -87,20 +97,10 @@ class Scores:
         Raises OptionError for another `sample`, NotAvailable where E[. | x] needs a law of the treatment.
         """
         check_sample(sample)
-        frame = self.design.frame
-        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
-        w = self._weights(target, frame) * self._overlap(target, frame)  # (1 or R, n)
-        row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
-        share = w * row_weight
-        if self.constant:
-            gradient = (at.gradient * share[..., None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
-        elif target.observed(self.design):
-            gradient = self._given_x(target)
-        else:
-            gradient = at.gradient
-        correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
-        mass = share.sum(1, keepdim=True)  # (1 or R, 1)
-        plug_in = (at.h * share[..., None]).sum(1) / mass  # (R, q)
+        at, row_weight = self.terms(target), self._share()
+        w, mass = at.weight, at.mass
+        correction = -(at.expected @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
+        plug_in = (at.h * (w * row_weight)[..., None]).sum(1) / mass  # (R, q)
         mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass
         spread = w[..., None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
         psi = (spread + correction) / mass[..., None]
@@ -109,6 +109,24 @@ class Scores:
             return centred + mu[:, None, :], plug_in
         parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
         return torch.stack(parts), torch.stack([target.combine(each) for each in plug_in])
+
+    def terms(self, target: Target) -> Terms:
+        """What psi() is made of. Raises what it raises."""
+        frame = self.design.frame
+        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
+        w = self._weights(target, frame) * self._overlap(target, frame)  # (1 or R, n)
+        share = w * self._share()
+        if self.constant:
+            expected = (at.gradient * share[..., None, None]).sum(1, keepdim=True)  # (1, 1, q, P)
+        elif target.observed(self.design):
+            expected = self._given_x(target)
+        else:
+            expected = at.gradient
+        return Terms(at.h, at.gradient, w, expected, share.sum(1, keepdim=True))
+
+    def _share(self) -> Tensor:
+        """The share of each row in averages; (n,)."""
+        return self.design.weight.to(self.theta.device) / self.design.weight.sum()
 
     def _scenarios(self, target: Target) -> list[Units]:
         edits, frame = target.scenarios(self.design), self.design.frame

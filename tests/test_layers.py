@@ -26,7 +26,7 @@ LAYERS = (
     {"curvature", "targets", "estimates"},
     {"influence", "summary", "comparison", "asked", "best", "heterogeneity"},
     {"kept", "reading"},
-    {"portable", "figures"},
+    {"portable", "figures", "robustness"},
     {"shapes", "page"},
     {"persist"},
     {"results", "diagnostics"},

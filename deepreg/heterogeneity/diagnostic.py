@@ -1,7 +1,9 @@
 """Diagnostic: what every diagnostic of heterogeneity knows, estimates with errors that print themselves."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,8 @@ from ..estimates import Estimates
 from ..report.printed import Printed
 from ..report.summary import Summary
 from ..report.table import Table
+
+D = TypeVar("D", bound="Diagnostic")
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,6 +27,10 @@ class Diagnostic(Printed):
     @property
     @abstractmethod
     def title(self) -> str: ...
+
+    def over(self: D, several: Sequence[Any], estimates: Estimates) -> D:
+        """The same over several repeats of cross-fitting, of which `estimates` are already made."""
+        return replace(self, estimates=estimates)
 
     @property
     def estimate(self) -> pd.Series:
@@ -77,6 +85,6 @@ class Diagnostic(Printed):
         return self.summary().as_latex()
 
 
-def noted(diagnostic: Diagnostic, *notes: str) -> Diagnostic:
-    """The same with further notes."""
-    return replace(diagnostic, notes=(*diagnostic.notes, *notes))
+def merged(several: Sequence[D], estimates: Estimates) -> D:
+    """One diagnostic of several repeats of cross-fitting, with `estimates` over them."""
+    return several[0].over(several, estimates)

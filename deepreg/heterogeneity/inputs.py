@@ -1,7 +1,7 @@
 """Inputs: scores, priorities, weights and clusters as arrays of the same rows, refused where they are not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,21 @@ class Sample:
     def weight(self) -> np.ndarray:
         return self.sampling.weight.numpy()
 
+    @property
+    def extreme(self) -> float:
+        """The share of the scores' variance that is in the 1% of rows farthest from the mean, of the worst effect."""
+        away = (self.score - self.score.mean(0)) ** 2
+        few = np.sort(away, 0)[-max(self.n // 100, 1) :].sum(0)
+        return float((few / np.where(away.sum(0) > 0, away.sum(0), np.inf)).max())
+
     def column(self, given: object, name: str) -> np.ndarray:
         """One finite number for each row; (n,)."""
         values = array(given, name)
-        if values.ndim != 1 or len(values) != self.n:
+        if values.shape not in ((self.n,), (self.n, 1)):
             raise DataError(
                 f"{name} has shape {values.shape}, but there are {self.n} scores; give one number for each of them."
             )
-        return values
+        return values.reshape(-1)
 
     def priorities(self, given: object) -> np.ndarray:
         """A priority for each effect, the same for all where one is given; (n, k)."""
@@ -50,12 +57,18 @@ class Sample:
 
     def estimates(self, names: tuple[str, ...], psi: np.ndarray, parameters: int = 1) -> Estimates:
         """Estimates of influence values (n, q) whose weighted means they are."""
-        sampling = Sampling(self.sampling.weight, self.sampling.cluster, self.sampling.kind, parameters)
+        sampling = replace(self.sampling, parameters=parameters)
         return Estimates(names, torch.as_tensor(np.ascontiguousarray(psi))[None], sampling, groupable=False)
 
-    def mean(self) -> Estimates:
-        """The averages of the scores."""
-        return self.estimates(self.names, self.score)
+    def some(self, keep: np.ndarray) -> "Sample":
+        """The rows where `keep` (n,) is true."""
+        if keep.sum() < 2:
+            raise DataError(f"{int(keep.sum())} of {self.n} rows are left, and an error needs two or more.")
+        cluster = self.sampling.cluster[torch.as_tensor(keep)]
+        if self.sampling.kind == "cluster":
+            cluster = torch.stack([torch.unique(c, return_inverse=True)[1] for c in cluster.unbind(1)], 1)
+        sampling = replace(self.sampling, weight=self.sampling.weight[torch.as_tensor(keep)], cluster=cluster, ways=())
+        return Sample(self.score[keep], self.names, sampling)
 
     def label(self, what: str, j: int) -> str:
         """What is estimated, of the j-th effect where there are several."""
@@ -66,8 +79,11 @@ def sample(scores: object, weights: object = None, cluster: object = None, **bes
     """Scores (n,) or (n, k) with positive weights (n,) and one or two clusters (n,) or (n, 2).
 
     `beside` are further inputs by the names of their arguments: what pandas labels has to have the same labels.
-    Raises DataError for missing values, with their number, and for rows that do not match.
+    What is a Sample already is returned as it is. Raises DataError for missing values, with their number, and for rows
+    that do not match.
     """
+    if isinstance(scores, Sample):
+        return scores
     _same_rows({"scores": scores, "weights": weights, "cluster": cluster, **beside})
     score = array(scores, "scores")
     if score.ndim not in (1, 2) or not score.size:
@@ -94,7 +110,7 @@ def array(given: object, name: str) -> np.ndarray:
     if isinstance(given, torch.Tensor):
         given = given.detach().cpu().numpy()
     try:
-        values = np.asarray(given, dtype=np.float64)
+        values = np.array(given, dtype=np.float64)  # a copy: what pandas lends cannot be written to
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} cannot be read as numbers ({error}); give numbers.") from None
     if not np.isfinite(values).all():

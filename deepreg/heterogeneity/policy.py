@@ -202,7 +202,8 @@ class ValueCurve(Diagnostic):
     def plot(self, ax: "Axes | None" = None, *, alpha: float = 0.05) -> "Axes":
         """Value along the cost with its joint band, beside treating all; treating nobody is the line at 0."""
         frame = self.frame(alpha)
-        frames = {"treat where above cost": frame[["value", "lower", "upper"]], "treat all": frame[["all"]]}
+        everyone = frame[["all"]].where(frame[["all"]] >= float(frame["lower"].min()))  # far below it is no alternative
+        frames = {"treat where above cost": frame[["value", "lower", "upper"]], "treat all": everyone}
         return charts.lines(frames, ax, xlabel="cost of treatment", ylabel="value")
 
 

@@ -67,7 +67,7 @@ class QiniCurve(Diagnostic):
         b = np.linspace(0, top, 201)
         step = np.full(len(b), top / 200)
         step[[0, -1]] /= 2
-        return replace(self.at(b).linear(step, np.zeros(1), [f"area to spend {top:.4g}"]), null=None)
+        return replace(self.at(b.tolist()).linear(step, np.zeros(1), [f"area to spend {top:.4g}"]), null=None)
 
     def area_between(self, other: "QiniCurve", limit: float | None = None) -> Estimates:
         """The area between this curve and another from the same rows, paired, up to a budget (see `area`)."""
@@ -100,6 +100,9 @@ class QiniCurve(Diagnostic):
         """The curve with its joint band, and `others` beside it without theirs."""
         frames = {label: self.frame(alpha)[["gain", "lower", "upper"]]}
         frames |= {name: other.frame(alpha)[["gain"]] for name, other in (others or {}).items()}
+        for frame in frames.values():
+            frame.loc[0.0] = 0.0  # no budget, no gain
+        frames = {name: frame.sort_index() for name, frame in frames.items()}
         return charts.lines(frames, ax, xlabel="spend for each row", ylabel="gain")
 
 

@@ -36,13 +36,13 @@ def coded(x: np.ndarray, cuts: int | None) -> Features:
 
 
 def best_splits(features: Features, scores: np.ndarray, weights: np.ndarray, deep: bool) -> tuple[np.ndarray, ...]:
-    """The feature and the code of the cut at the root of the best tree, of depth 1 or with `deep` 2, for each weighting.
+    """Feature and code of the cut at the root of the best tree, of depth 1 or with `deep` 2, for each set of weights.
 
     scores are (n, arms), weights (m, n), 0 for rows that are no part of it. Ties go to the first feature, then the
     least cut. Returns (m,) features and (m,) codes; the code is NEVER where no cut gains anything on a single arm.
     """
     net = weights.T[:, :, None] * scores[:, None, :]  # (n, m, arms)
-    n, m, arms = net.shape
+    m = len(weights)
     least = net.sum(0).max(1)  # of a single arm
     best, feature, cut = least, np.zeros(m, dtype=int), np.full(m, NEVER)
     slack = 1e-12 * np.abs(net).sum((0, 2))
