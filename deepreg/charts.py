@@ -10,7 +10,7 @@ from .errors import OptionError
 from .plots import INK, MARKERS, OUTER, _label, _legend, _text, axes
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes as Axes
+    from .plots import Axes as Axes
 
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
