@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 GRID = 31  # points of a contour plot along each axis
 MOST = 0.999999  # of a share that is below 1
+FARTHEST = 0.9  # that a contour plot goes on its own
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,6 +134,7 @@ class Sensitivity(Diagnostic):
         """Contours of `contour()`, the null value dashed, with the strength asked for and the benchmarks as points.
 
         A confounder as strong as a point left of and below the dashed line does not move the average to the null value.
+        Points beyond `limit` are not drawn.
         """
         j = self._position(target)
         frame = self.contour(target, confidence=confidence, limit=limit, alpha=alpha)
@@ -157,9 +159,10 @@ class Sensitivity(Diagnostic):
         """Enough to show the null value, the strength asked for and the benchmarks."""
         shown = [1.5 * float(self.robustness(alpha)["RV"].iloc[j]), 1.3 * self.cf_y, 1.3 * self.cf_d, 0.05]
         if self.benchmarks is not None:
-            shown += (1.2 * self.benchmarks[["cf_y", "cf_d"]].to_numpy()[self.benchmarks["target"] == self.targets[j]]
-                      ).ravel().tolist()  # fmt: skip
-        return float(min(max(shown), 0.9))
+            mine = self.benchmarks[self.benchmarks["target"] == self.targets[j]]
+            each = 1.2 * mine[["cf_y", "cf_d"]].max(axis=1).to_numpy()
+            shown += each[each < FARTHEST].tolist()
+        return float(min(max(shown), FARTHEST))
 
 
 def sensitivity(
