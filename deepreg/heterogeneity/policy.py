@@ -236,7 +236,7 @@ def value_against_cost(
     >>> import numpy as np
     >>> from deepreg.heterogeneity import value_against_cost
     >>> effect = np.arange(10.0)
-    >>> value_against_cost(effect, effect, [0.0, 8.0]).value.value.tolist()
+    >>> value_against_cost(effect, effect, [0.0, 8.0]).estimates.value.tolist()
     [4.5, 0.1]
     """
     rows = sample(scores, weights, cluster, priority=priority)
