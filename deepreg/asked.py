@@ -1,6 +1,10 @@
 """The targets that are asked for without being named: those of cate(), of the summary and of get_margeff()."""
 
 import re
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
 
 from .design import Design
 from .structure import Structure
@@ -20,6 +24,23 @@ def effects(design: Design) -> dict[str, ATE | AME]:
     return found
 
 
+def whole(effects: Mapping[str, Target], design: Design) -> bool:
+    """Whether effects say the values of all structural variables, so that those of the rows are not needed."""
+    edits = [edit for target in effects.values() for edit in target.scenarios(design)]
+    moves = any(callable(v) for edit in edits for v in edit.values())
+    return len(design.variables) == 1 and not moves and not design.units.offset.dim()
+
+
+def per_row(effects: Mapping[str, Target], design: Design, structure: Structure, theta: Tensor) -> np.ndarray:
+    """The value of each effect at theta (n, P) of each row; (n, q)."""
+    columns = []
+    for target in effects.values():
+        edited = (design.frame.assign(**edit) for edit in target.scenarios(design))
+        counterfactual = (design.units._replace(d=design.structural(frame)) for frame in edited)
+        columns.append(target.h(structure, theta, design.units, *counterfactual).cpu().numpy())
+    return np.concatenate(columns, 1)
+
+
 def possible(design: Design, structure: Structure, integrable: bool) -> dict[str, ATE | AME]:
     """Those of effects() that can be had: averages over the observed treatment need its law, `integrable`."""
     if not structure.family.predicts:
@@ -36,6 +57,14 @@ def shown(design: Design, structure: Structure, integrable: bool) -> tuple[Targe
         return (LATE(),)
     found = possible(design, structure, integrable).values()
     return tuple(t for t in found if isinstance(t, ATE) or not is_coefficient(str(t.name), structure))
+
+
+def usual(design: Design, structure: Structure, integrable: bool) -> tuple[tuple[Target, ...], ...]:
+    """The targets that the summary and get_margeff() ask for together."""
+    if not design.variables:
+        return ()
+    several = (shown(design, structure, integrable), tuple(effects(design).values()))
+    return tuple(t for t in (*several, *(margins(design, dummy) for dummy in (False, True))) if t)
 
 
 def margins(design: Design, dummy: bool, at: str = "overall") -> tuple[Target, ...]:

@@ -55,6 +55,14 @@ def named(vcov: Mapping[str, str]) -> list[str]:
     return [name.strip() for name in next(iter(vcov.values())).split("+")]
 
 
+def changed(design: Design, kind: str | Mapping[str, str], data: object) -> tuple[Design, str]:
+    """The design with the clusters that `kind` names, columns of `data` among them, and the covariance it means."""
+    if isinstance(kind, str):
+        return design, known(kind, design)
+    design = clustered(design, named(kind), data)
+    return design, known("cluster", design)
+
+
 def spelled(cov_type: str, groups: object) -> dict[str, str]:
     """statsmodels' cov_type and groups as vcov() takes them. Raises OptionError unless they name columns."""
     names = [groups] if isinstance(groups, str) else groups

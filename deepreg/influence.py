@@ -41,11 +41,23 @@ class _Influence(NamedTuple):
     pull: Tensor  # (R, n, q, C) derivative of each row's value in the constants, what varies following
 
 
+class Terms(NamedTuple):
+    """What the psi of a target is made of."""
+
+    h: Tensor  # (R, n, q)
+    gradient: Tensor  # (R, n, q, P)
+    weight: Tensor  # (1 or R, n) w
+    expected: Tensor  # (R, n, q, P) E[w gradient | x]; w gradient where theta is constant, of which the mean matters
+    pull: Tensor  # (R, n, q, C) of it, the derivative in the constants, what varies following
+    mass: Tensor  # (1 or R, 1) E[w]
+
+
 @dataclass(frozen=True)
 class Scores:
     """What psi is made of: theta at the held-out rows, score, inverse Lambda and the law of the treatment.
 
-    Of C constant columns of theta, `turn` says what they move and `shared` holds I^{-1} s (information.of_constants).
+    Of C constant columns of theta, `turn` says what they move and `back` how the score moves them
+    (information.of_constants).
     With constant theta, R = 1, all columns are such, every row has the same theta, and `nodes` is None.
     """
 
@@ -56,7 +68,7 @@ class Scores:
     score: Tensor  # (R, n, P)
     inverse: Tensor  # (R, n, P, P), or 1 for R and n
     turn: Tensor  # (R, n, P, C), or 1 for R and n
-    shared: Tensor  # (R, n, C)
+    back: Tensor  # (R, n, C, P), or 1 for R and n
     nodes: Points | None
     constant: bool
 
@@ -105,36 +117,56 @@ class Scores:
 
     def _influence(self, target: Target, sample: str) -> "_Influence":
         check_sample(sample)
-        frame = self.design.frame
-        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
-        w = self._weights(target, frame) * self._overlap(target, frame)  # (1 or R, n)
-        row_weight = self.design.weight.to(self.theta.device) / self.design.weight.sum()
-        share = w * row_weight
-        if self.constant:
-            gradient = at.gradient * w[..., None, None]  # of which nothing but the mean matters
-        elif target.observed(self.design):
-            gradient = self._given_x(target)
-        else:
-            gradient = at.gradient
-        correction = -(gradient @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
-        pull = gradient @ self.turn  # (R, n, q, C)
-        correction = correction - self.shared @ (pull * row_weight[:, None, None]).sum(1).mT
-        mass = share.sum(1, keepdim=True)  # (1 or R, 1)
-        plug_in = (at.h * share[..., None]).sum(1) / mass  # (R, q)
+        at, row_weight = self.terms(target), self._share()
+        w, mass = at.weight, at.mass
+        correction = -(at.expected @ (self.inverse @ self.score[..., None]))[..., 0]  # (R, n, q)
+        correction = correction - self.shared @ self._mean(at.pull).mT
+        plug_in = (at.h * (w * row_weight)[..., None]).sum(1) / mass  # (R, q)
         mu = plug_in + (correction * row_weight[:, None]).sum(1) / mass
         spread = w[..., None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
         psi = (spread + correction) / mass[..., None]
         centred = psi - (psi * row_weight[:, None]).sum(1, keepdim=True)
         if target.averaged:
-            return _Influence(centred + mu[:, None, :], plug_in, pull)
+            return _Influence(centred + mu[:, None, :], plug_in, at.pull)
         parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
-        return _Influence(torch.stack(parts), torch.stack([target.combine(each) for each in plug_in]), pull)
+        return _Influence(torch.stack(parts), torch.stack([target.combine(each) for each in plug_in]), at.pull)
 
     def effects(self, target: Target) -> Tensor:
         """E[H | x] at the theta of the functions that did not see the row: a function of x alone; (R, n, q)."""
         if target.observed(self.design):
             return self._integrated(target).h
         return self._evaluate(target, self.u, self._scenarios(target), self.theta, 0).h
+
+    def terms(self, target: Target) -> Terms:
+        """What psi() is made of. Raises what it raises."""
+        frame = self.design.frame
+        at = self._evaluate(target, self.u, self._scenarios(target), self.theta, 0)
+        w = self._weights(target, frame) * self._overlap(target, frame)  # (1 or R, n)
+        share = w * self._share()
+        if self.constant:
+            expected = at.gradient * w[..., None, None]
+        elif target.observed(self.design):
+            expected = self._given_x(target)
+        else:
+            expected = at.gradient
+        return Terms(at.h, at.gradient, w, expected, expected @ self.turn, share.sum(1, keepdim=True))
+
+    def carried(self, at: Terms) -> Tensor:
+        """What psi subtracts for each unit of the score, times E[w]: a function of x; (R, n, q, P)."""
+        return at.expected @ self.inverse + self._mean(at.pull)[:, None] @ self.back
+
+    @property
+    def shared(self) -> Tensor:
+        """Minus the influence values of the constants, I^{-1} s; (R, n, C)."""
+        return (self.back @ self.score[..., None])[..., 0]
+
+    def _mean(self, pull: Tensor) -> Tensor:
+        """(R, n, q, C) -> (R, q, C)."""
+        return (pull * self._share()[:, None, None]).sum(1)
+
+    def _share(self) -> Tensor:
+        """The share of each row in averages; (n,)."""
+        return self.design.weight.to(self.theta.device) / self.design.weight.sum()
 
     def _scenarios(self, target: Target) -> list[Units]:
         edits, frame = target.scenarios(self.design), self.design.frame

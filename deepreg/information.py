@@ -71,17 +71,16 @@ def _around_constants(value: Tensor, floor: float, held: list[int]) -> Lambda:
     return lam._replace(inverse=inverse, turn=turn)
 
 
-def of_constants(structure: Structure, u: Units, theta: Tensor, score: Tensor, weight: Tensor, lam: Lambda) -> Tensor:
-    """Minus the influence values of the constant columns, I^{-1} s; (R, n, P) -> (R, n, C).
+def of_constants(structure: Structure, u: Units, theta: Tensor, weight: Tensor, lam: Lambda) -> Tensor:
+    """I^{-1} (-A, 1)', which turns a score into minus the influence value of the constants; (R, n, C, P).
 
     With v the columns that vary and c the constant ones, A = Lambda_vv^{-1} Lambda_vc: s = l_c - A'l_v, and I is the
     mean of (-A, 1)' l_theta_theta (-A, 1), whose expectation E[Lambda_cc - Lambda_cv A] an error in A changes in second
     order only. Of a Hessian that depends on the outcome it takes the expectation given d, where that is a formula: less
     noisy, and never indefinite. Raises DataError where the rows say nothing on some combination of the constants.
     """
-    score_of_c = (lam.turn.mT @ score[..., None])[..., 0]
     if not structure.held:
-        return score_of_c
+        return lam.turn.mT
     total, family = lam.turn.new_zeros(len(theta), len(structure.held), len(structure.held)), structure.family
     expected = family.closed and not family.censored  # which depends on when rows were last seen
     for rows in blocks(len(u.d)):
@@ -98,7 +97,7 @@ def of_constants(structure: Structure, u: Units, theta: Tensor, score: Tensor, w
             "on some combination of them: what they multiply is decided by the features, or moved by the columns that "
             "vary. Hold fewer constant, or remove the feature that decides them."
         )
-    return unit[:, None] * torch.linalg.solve(even, (score_of_c * unit[:, None]).mT).mT
+    return (unit[..., None] * torch.linalg.inv(even) * unit[:, None])[:, None] @ lam.turn.mT
 
 
 def agreement(structure: Structure, u: Units, theta: Tensor, weight: Tensor, lam: Lambda) -> tuple[float, float]:

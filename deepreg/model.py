@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -94,6 +94,10 @@ class Model:
              "device": device},
             {"folds": 5, "repeats": 1, "penalty": 1e-3, "device": "auto"},
         ), *((("rng", shown),) if self.design.features or self.design.controls else ())))  # fmt: skip
+        again = self._again(
+            folds=folds, members=members, repeats=repeats, network=network, trainer=trainer, penalty=penalty,
+            learners=learners, hessian=hessian, device=device, rng=int(shown) if shown.lstrip("-").isdigit() else seed,
+        )  # fmt: skip
         place = _device(device)
         large = self.design.n > LARGE
         network = _part("network", network, MLP(), "build")
@@ -132,9 +136,9 @@ class Model:
             lam = curvature.inverse(self.structure, u, x, weight, theta, every, splits, nodes, nuisance)
         release(len(x))
         score = score_of(self.structure.family, u, theta)
-        shared = of_constants(self.structure, u, theta, score, weight, lam)
+        back = of_constants(self.structure, u, theta, weight, lam)
         scores = Scores(
-            self.structure, self.design, u, theta, score, lam.inverse, lam.turn, shared, nodes, constant=False
+            self.structure, self.design, u, theta, score, lam.inverse, lam.turn, back, nodes, constant=False
         )
         standard = self.structure.standard(u)
         constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
@@ -151,7 +155,7 @@ class Model:
         )  # fmt: skip
         kept = law if isinstance(law, FittedLaw) and centre is not None else None
         sampling = self._sampling(1, place)
-        return Results(self.design, self.structure, scores, sampling, facts, splits, fitted, kept, lam, overlap)
+        return Results(self.design, self.structure, scores, sampling, facts, splits, fitted, kept, lam, overlap, again)
 
     def _constant(self, u: Units, weight: Tensor, call: Call) -> Results:
         """No features: theta is constant, and psi the ordinary influence function of an M-estimator.
@@ -171,13 +175,17 @@ class Model:
         theta = (within @ turn.T)[:, None, :].expand(1, n, -1)
         inverse = (turn @ inverse @ turn.T)[:, None]  # (1, 1, P, P)
         score = score_of(family, u, theta)
-        shared = (inverse @ score[..., None])[..., 0]
         every = torch.eye(theta.shape[-1]).to(inverse)[None, None]
-        scores = Scores(self.structure, self.design, u, theta, score, 0 * inverse, every, shared, None, constant=True)
+        scores = Scores(self.structure, self.design, u, theta, score, 0 * inverse, every, inverse, None, constant=True)
         fit = goodness(self.structure, u, theta, weight)
         header = tuple(instrumented(self.structure))
         facts = Facts(f"constant coefficients, {family.name}", header, (), (), True, fit, call)
-        return Results(self.design, self.structure, scores, self._sampling(theta.shape[-1], u.y.device), facts)
+        sampling = self._sampling(theta.shape[-1], u.y.device)
+        return Results(self.design, self.structure, scores, sampling, facts, again=self._again())
+
+    def _again(self, **options: Any) -> Callable[[Design], Results]:
+        """The same fit to a design with other features."""
+        return partial(_again, self, options)
 
     def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:
         """Constant theta (G, P) with the outcome's standardisation undone, and not yet the regressors'."""
@@ -205,6 +213,10 @@ class Model:
             self.design.n, folds=folds, members=members, repeats=repeats, generator=generator,
             cluster=cluster, stratum=stratum, spare=spare,
         )  # fmt: skip
+
+
+def _again(model: Model, options: dict[str, Any], design: Design) -> Results:
+    return replace(model, design=design).fit(**options, progress=False)
 
 
 def _learners(given: Any) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ def portable(result: F, data: bool, more: tuple[Asked, ...]) -> F:
     fitted = None if result.fitted is None else replace(result.fitted, known=None)
     if data:
         law = None if result.law is None else result.law.on(result.design)
-        return replace(result, fitted=fitted, law=law)
+        return replace(result, fitted=fitted, law=law, again=None)
     bare = result.design.without_rows()
     sampling = replace(result.sampling, weight=bare.weight, cluster=bare.cluster)
     kept = Kept(
@@ -149,6 +149,7 @@ def portable(result: F, data: bool, more: tuple[Asked, ...]) -> F:
         law=law,
         curvature=None,
         overlap=None,
+        again=None,
     )
 
 

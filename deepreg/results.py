@@ -1,7 +1,7 @@
 """What a fitted model knows: averages of theta(x) with their errors, theta(x) itself, tests, predictions, tables."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from . import asked, covariance, page, persist
+from . import asked, covariance, page, persist, robustness
 from .call import spelled
 from .comparison import Comparison, compare
 from .design import Design
 from .errors import NotAvailable, OptionError
 from .estimates import Estimates
 from .figures import Figures
+from .heterogeneity.sensitivity import Sensitivity
 from .influence import Scores
 from .information import Lambda
 from .kept import Kept
@@ -55,6 +56,7 @@ class Results:
     law: FittedLaw | None = None
     curvature: Lambda | None = None
     overlap: Overlap | None = None
+    again: Callable[[Design], "Results"] | None = None  # the same fit to a design with other features
 
     # averages -------------------------------------------------------------------------------------------------------
     @cached_property
@@ -240,11 +242,7 @@ class Results:
 
     def usual(self) -> tuple[tuple[Target, ...], ...]:
         """The targets that the summary and get_margeff() ask for together."""
-        if not self.design.variables:
-            return ()
-        shown = asked.shown(self.design, self.structure, self.scores.integrable)
-        every = tuple(asked.effects(self.design).values())
-        return tuple(t for t in (shown, every, *(asked.margins(self.design, dummy) for dummy in (False, True))) if t)
+        return asked.usual(self.design, self.structure, self.scores.integrable)
 
     def get_margeff(self, at: str = "overall", dummy: bool = False) -> Estimates:
         """Average marginal effects over the rows, in statsmodels' sense: variance given the features in hand.
@@ -254,6 +252,18 @@ class Results:
         variables. Use estimate("ame") for the average over the population.
         """
         return self.estimate(*asked.margins(self.design, dummy, at), sample="fixed")
+
+    def sensitivity(
+        self, *targets: str | Target | type[Target], cf_y: float = 0.03, cf_d: float = 0.03, rho: float = 1.0,
+        null: float = 0.0, benchmarks: Sequence[str | Sequence[str]] = (),
+    ) -> Sensitivity:  # fmt: skip
+        """Bounds on averages under a confounder that nobody observed, and how strong it must be to overturn them.
+
+        targets : as in estimate(), averages that are linear in E[y | d, x]; NotAvailable for others.
+        cf_y, cf_d, rho, null : the strength of the confounder, as in `deepreg.heterogeneity.sensitivity`.
+        benchmarks : features, or groups of them, to compare with: the model is fitted again without each.
+        """
+        return robustness.sensitivity(self, targets, cf_y=cf_y, cf_d=cf_d, rho=rho, null=null, benchmarks=benchmarks)
 
     # tests ----------------------------------------------------------------------------------------------------------
     def t_test(self, constraint: object) -> Estimates:
@@ -278,12 +288,8 @@ class Results:
         {"CRV1": "g"} and {"CRV1": "g+h"} name the cluster columns: those given to structural(), others of the formula,
         or columns of `data`, the data of the fit. Folds stay as they were drawn; a note says where they cut clusters.
         """
-        if isinstance(kind, str):
-            design, chosen = self.design, covariance.known(kind, self.design)
-            scores = self.scores.under(chosen)
-        else:
-            design, scores = covariance.clustered(self.design, covariance.named(kind), data), self.scores
-            chosen = covariance.known("cluster", design)
+        design, chosen = covariance.changed(self.design, kind, data)
+        scores = self.scores.under(chosen) if isinstance(kind, str) else self.scores
         cluster = design.cluster.to(self.sampling.weight.device)
         sampling = replace(self.sampling, kind=chosen, cluster=cluster, ways=covariance.ways(design))
         call = self.facts.call.then("vcov", spelled(kind), *(() if data is None else ("data",)))
@@ -314,16 +320,8 @@ class Results:
         """
         some_variable("cate", self.design)
         effects = asked.effects(self.design)
-        edits = [edit for target in effects.values() for edit in target.scenarios(self.design)]
-        whole = len(self.design.variables) == 1 and not any(callable(v) for edit in edits for v in edit.values())
-        whole = whole and not self.design.units.offset.dim()
-        design, values = self._at(new, regressors=not whole)
-        columns = []
-        for target in effects.values():
-            edited = (design.frame.assign(**edit) for edit in target.scenarios(self.design))
-            counterfactual = (design.units._replace(d=design.structural(frame)) for frame in edited)
-            columns.append(target.h(self.structure, values, design.units, *counterfactual).cpu().numpy())
-        return placed(design, np.concatenate(columns, 1), self.structure.each(effects))
+        design, values = self._at(new, regressors=not asked.whole(effects, self.design))
+        return placed(design, asked.per_row(effects, design, self.structure, values), self.structure.each(effects))
 
     def predict(self, new: object = None) -> pd.Series | pd.DataFrame:
         """E[y | d, x] for each row at its own structural variables, a column for each mean; rows as in theta().

@@ -35,8 +35,8 @@ def check(result: Fit) -> None:
         _shape("theta", result.scores.theta, repeats, design.n, size)
         _shape("score", result.scores.score, repeats, design.n, size)
         held = size if result.scores.constant else len(structure.held)
-        _shape("shared", result.scores.shared, repeats, design.n, held)
         _shape("turn", result.scores.turn, *result.scores.inverse.shape[:-1], held)
+        _shape("back", result.scores.back, *result.scores.inverse.shape[:-2], held, size)
         _shape("weight", result.sampling.weight, design.n)
     _equal("constant", result.fitted is None, result.scores.constant)
     if result.fitted is not None:

@@ -103,8 +103,8 @@ def scores(population: Population, theta: Tensor) -> Scores:
     design, structure, _, nodes = population
     lam = integrated(structure, theta, nodes, 0.0)
     score = score_of(structure.family, design.units, theta)
-    shared = of_constants(structure, design.units, theta, score, design.weight, lam)
-    return Scores(structure, design, design.units, theta, score, lam.inverse, lam.turn, shared, nodes, constant=False)
+    back = of_constants(structure, design.units, theta, design.weight, lam)
+    return Scores(structure, design, design.units, theta, score, lam.inverse, lam.turn, back, nodes, constant=False)
 
 
 def mean_psi(population: Population, theta: Tensor, target: Target) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,8 @@ LAYERS = (
     | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
-    {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
+    {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
+    | {"charts"},
     {"theta", "report.summary", "report"},
     {"law", "censoring", "spread"},
     {"choicesets"},
@@ -26,7 +27,7 @@ LAYERS = (
     {"influence", "summary", "comparison", "asked", "best", "heterogeneity"},
     {"kept", "reading"},
     {"validation"},
-    {"portable", "figures"},
+    {"portable", "figures", "robustness"},
     {"shapes", "page"},
     {"persist"},
     {"results", "diagnostics"},

@@ -1,4 +1,7 @@
-"""Heterogeneity: whether estimated differences between effects are real, from scores and priorities of any source."""
+"""Heterogeneity: whether differences between effects are real and worth acting on, from scores of any source.
+
+Pure functions of arrays, whose answers are Estimates or hold some.
+"""
 
 from .curves import Curve, gain, toc
 from .diagnostic import Diagnostic, merged
@@ -12,13 +15,20 @@ from .linear import (
     projection,
     residual_calibration,
 )
+from .losses import Losses, dr_loss, r_loss
+from .policy import ValueCurve, policy_difference, policy_value, value_against_cost
+from .qini import QiniCurve, qini
 from .rates import Rate, check_priority, rate
+from .sensitivity import Sensitivity, sensitivity
 from .testing import HeterogeneityTest, heterogeneity_test, median_test, sequential_priority
 from .transformation import TransformedLoss, transformed_outcome, weighted_mse
+from .trees import PolicyTree, PolicyTreeValue, policy_tree, policy_tree_value
 
 __all__ = [
-    "Calibration", "Clan", "Curve", "Diagnostic", "Generic", "Groups", "HeterogeneityTest", "Projection", "Rate",
-    "Residual", "TransformedLoss", "calibration", "calibration_score", "check_priority", "clan", "gain", "gates",
-    "generic_blp", "generic_gates", "heterogeneity_test", "median_test", "merged", "projection", "rate",
-    "residual_calibration", "sequential_priority", "toc", "transformed_outcome", "weighted_mse",
+    "Calibration", "Clan", "Curve", "Diagnostic", "Generic", "Groups", "HeterogeneityTest", "Losses", "PolicyTree",
+    "PolicyTreeValue", "Projection", "QiniCurve", "Rate", "Residual", "Sensitivity", "TransformedLoss", "ValueCurve",
+    "calibration", "calibration_score", "check_priority", "clan", "dr_loss", "gain", "gates", "generic_blp",
+    "generic_gates", "heterogeneity_test", "median_test", "merged", "policy_difference", "policy_tree",
+    "policy_tree_value", "policy_value", "projection", "qini", "r_loss", "rate", "residual_calibration", "sensitivity",
+    "sequential_priority", "toc", "transformed_outcome", "value_against_cost", "weighted_mse",
 ]  # fmt: skip

@@ -1,0 +1,254 @@
+"""Policies by scores: the value of assignments that are given, and of treating where an effect exceeds its cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import charts
+from ..errors import OptionError
+from ..estimates import Estimates
+from ..level import check_alpha
+from ..report.table import Table
+from .diagnostic import Diagnostic
+from .inputs import Sample, array, sample
+
+if TYPE_CHECKING:
+    from ..charts import Axes
+
+NONE, TREAT = "none", "treat"  # the two arms of a single score: nothing, whose score is 0, and the treatment
+POINTS = 50  # where a curve is shown unless asked for
+
+
+class Arms(NamedTuple):
+    """Scores of each arm net of its cost, and the names of the arms."""
+
+    rows: Sample
+    names: tuple[str, ...]
+    net: np.ndarray  # (n, arms)
+
+
+def arms(scores: Any, cost: Any, weights: Any, cluster: Any, **beside: Any) -> Arms:
+    """A single score (n,) is that of "treat" against "none"; the columns of a frame name the arms. See policy_value."""
+    rows = sample(scores, weights, cluster, **beside)
+    gamma, names = rows.score, rows.names
+    if gamma.shape[1] == 1:
+        gamma, names = np.c_[np.zeros(rows.n), gamma], (NONE, TREAT)
+    elif not isinstance(scores, pd.DataFrame):
+        names = tuple(str(j) for j in range(gamma.shape[1]))
+    price = array(0.0 if cost is None else cost, "cost")
+    n, many = gamma.shape
+    if price.ndim == 0:
+        price = np.where(np.arange(many) > 0, price, 0.0)
+    elif many == 2 and price.shape == (n,):
+        price = np.c_[np.zeros(n), price]
+    if price.shape not in ((many,), (n, many)):
+        raise OptionError(
+            f"cost has shape {price.shape}; give a number, one for each of the {many} arms, or an array of shape "
+            f"({n}, {many})."
+        )
+    return Arms(rows, names, gamma - price)
+
+
+def policy_value(
+    scores: Any, policies: Mapping[str, Any], *, cost: Any = None, weights: Any = None, cluster: Any = None
+) -> Estimates:
+    """Mean score of the arm that each policy assigns, less its cost: E[Y(policy)], with a joint covariance.
+
+    With a single score, of an effect, it is E[policy (effect - cost)], the gain over treating nobody. The errors
+    take policies as given: a rule known before, or one learned from other rows (out of fold). For a rule learned from
+    the same scores the value is too high; `policy_tree_value` learns one out of fold.
+
+    The target `deepreg.targets.PolicyValue` is the same average for a model of this package, whose scores it makes
+    itself; this takes the scores of any model, and costs.
+
+    Parameters
+    ----------
+    scores : (n,) or (n, arms) or DataFrame
+        Orthogonal scores: of an effect, or of the mean outcome under each arm. Columns name the arms; those of an array
+        are called "0", "1" and so on, and those of a single score "none" and "treat".
+    policies : mapping of names to (n,)
+        The name of an arm for each row. With two arms also true and false, or a number from 0 to 1, the probability of
+        the second.
+    cost : number, (arms,), (n,) for two arms, or (n, arms), optional
+        In units of the outcome. A number is the cost of every arm but the first.
+    weights, cluster : (n,), optional
+
+    Returns
+    -------
+    Estimates
+        One for each policy. `pairwise()` compares them, `band()` has joint intervals, and
+        `deepreg.best_combination(values, base=None)` the regret of each against the best.
+
+    Raises
+    ------
+    OptionError, DataError
+        For another shape, missing values, or a policy that assigns something else than the arms.
+
+    References
+    ----------
+    Athey and Wager (2021), Econometrica 89(1), equation (7).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepreg.heterogeneity import policy_value
+    >>> effect = np.array([3.0, -1.0, 2.0, -2.0])
+    >>> policy_value(effect, {"all": np.ones(4), "positive": effect > 0}, cost=0.5).value.tolist()
+    [0.0, 1.0]
+    """
+    if not isinstance(policies, Mapping) or not policies:
+        raise OptionError("policies is no mapping; give {'name': an array with an arm for each row}.")
+    found = arms(scores, cost, weights, cluster, **policies)
+    shares = [assigned(rule, found.names, found.rows.n, name) for name, rule in policies.items()]
+    return found.rows.estimates(tuple(policies), np.stack([(share * found.net).sum(1) for share in shares], 1))
+
+
+def policy_difference(
+    scores: Any, policies: Mapping[str, Any], against: str, *, cost: Any = None, weights: Any = None,
+    cluster: Any = None,
+) -> Estimates:  # fmt: skip
+    """Value of each policy less that of one, paired: how much it gains on it, or as the negative of it, its regret.
+
+    `against` is one of the policies, or an arm, which all rows then get; parameters and errors as in `policy_value`.
+
+    >>> import numpy as np
+    >>> from deepreg.heterogeneity import policy_difference
+    >>> effect = np.array([3.0, -1.0, 2.0, -2.0])
+    >>> policy_difference(effect, {"positive": effect > 0}, "treat").names
+    ('positive - treat',)
+    """
+    found = arms(scores, cost, weights, cluster)
+    if against not in policies and against not in found.names:
+        raise OptionError(
+            f"against={against!r}: give a policy, of {', '.join(policies)}, or an arm, of {', '.join(found.names)}."
+        )
+    others = {name: rule for name, rule in policies.items() if name != against}
+    base = policies[against] if against in policies else np.repeat(against, found.rows.n)
+    values = policy_value(scores, {**others, against: base}, cost=cost, weights=weights, cluster=cluster)
+    turn = np.c_[np.eye(len(others)), -np.ones(len(others))]
+    return replace(values.linear(turn, np.zeros(len(others)), [f"{name} - {against}" for name in others]), null=None)
+
+
+def assigned(rule: Any, known: Sequence[str], rows: int, name: str) -> np.ndarray:
+    """The probability of each arm in each row under a policy; (n, arms)."""
+    given, many = np.asarray(rule), len(known)
+    if given.shape != (rows,):
+        raise OptionError(f"Policy {name!r} has shape {given.shape}; give an arm for each of the {rows} rows.")
+    if given.dtype.kind not in "biuf":
+        found = given.astype(str)[:, None] == np.asarray(known)
+        if not found.any(1).all():
+            odd = given[~found.any(1)][0]
+            raise OptionError(f"Policy {name!r} assigns {odd!r}, which is no arm; there are {', '.join(known)}.")
+        return found.astype(np.float64)
+    share = array(given, f"Policy {name!r}")
+    if many > 2:
+        if known != tuple(str(j) for j in range(many)) or not np.isin(share, np.arange(many)).all():
+            raise OptionError(f"Policy {name!r} holds numbers; give the name of an arm, of {', '.join(known)}.")
+        return (share[:, None] == np.arange(many)).astype(np.float64)
+    if not ((share >= 0) & (share <= 1)).all():
+        raise OptionError(f"Policy {name!r} has values outside of 0 to 1; give the probability of {known[1]!r}.")
+    return np.c_[1 - share, share]
+
+
+GIVEN = "Errors take the rule as given: known before, or learned from other rows."
+
+
+@dataclass(frozen=True, repr=False)
+class ValueCurve(Diagnostic):
+    """The value of treating where the priority is above the cost, along the cost, beside treating all and nobody.
+
+    `estimates` are the values of the rule at each of m costs.
+    """
+
+    cost: np.ndarray = field(kw_only=True)  # (m,)
+    everyone: Estimates = field(kw_only=True)  # (m,) of treating all
+    share: np.ndarray = field(kw_only=True)  # (m,) treated
+
+    @property
+    def title(self) -> str:
+        return "Value against cost"
+
+    @cached_property
+    def advantage(self) -> Estimates:
+        """Value of the rule less that of the better of all and nobody, as estimated; paired. (m,)
+
+        Where all and nobody are equally good, noise decides which is better, and the advantage is a little too low.
+        """
+        assert self.estimates.psi is not None and self.everyone.psi is not None
+        better = torch.as_tensor(self.everyone.value > 0)
+        return replace(self.estimates, psi=self.estimates.psi - self.everyone.psi * better, known=None)
+
+    def frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """By cost: share treated, value, std err, its interval and joint band, value of treating all, advantage."""
+        low, high = self.estimates.interval(check_alpha(alpha)).T
+        band = self.estimates.band(alpha)
+        columns = {
+            "share": self.share, "value": self.estimates.value, "std err": self.estimates.std_error, "low": low,
+            "high": high, "lower": band["lower"].to_numpy(), "upper": band["upper"].to_numpy(),
+            "all": self.everyone.value, "advantage": self.advantage.value, "advantage se": self.advantage.std_error,
+        }  # fmt: skip
+        return pd.DataFrame(columns, index=pd.Index(self.cost, name="cost"))
+
+    def tables(self, alpha: float = 0.05) -> tuple[Table, ...]:
+        """The columns of the frame without intervals."""
+        shown = ["share", "value", "std err", "all", "advantage", "advantage se"]
+        return (Table.from_frame(self.frame(alpha)[shown].rename(index=lambda cost: f"{cost:.4g}")),)
+
+    def plot(self, ax: "Axes | None" = None, *, alpha: float = 0.05) -> "Axes":
+        """Value along the cost with its joint band, beside treating all; treating nobody is the line at 0."""
+        frame = self.frame(alpha)
+        everyone = frame[["all"]].where(frame[["all"]] >= float(frame["lower"].min()))  # far below it is no alternative
+        frames = {"treat where above cost": frame[["value", "lower", "upper"]], "treat all": everyone}
+        return charts.lines(frames, ax, xlabel="cost of treatment", ylabel="value")
+
+
+def value_against_cost(
+    scores: Any, priority: Any, costs: Sequence[float] | None = None, *, weights: Any = None, cluster: Any = None
+) -> ValueCurve:
+    """E[1{priority > c} (effect - c)] along the cost c, with paired comparisons to treating all and nobody.
+
+    Parameters
+    ----------
+    scores : (n,)
+        Orthogonal scores of the effect.
+    priority : (n,)
+        What is compared with the cost: a predicted effect, in units of the outcome, that never saw the row's outcome.
+    costs : sequence of numbers, optional
+        By default 50 from 0 (or the least priority, where that is above) to the 99th percentile of the priority.
+    weights, cluster : (n,), optional
+
+    Returns
+    -------
+    ValueCurve
+
+    Raises
+    ------
+    OptionError, DataError
+        For another shape and for missing values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepreg.heterogeneity import value_against_cost
+    >>> effect = np.arange(10.0)
+    >>> value_against_cost(effect, effect, [0.0, 8.0]).estimates.value.tolist()
+    [4.5, 0.1]
+    """
+    rows = sample(scores, weights, cluster, priority=priority)
+    if len(rows.names) > 1:
+        raise OptionError(f"scores has {len(rows.names)} columns; give those of one effect.")
+    s, w = rows.column(priority, "priority"), rows.weight
+    high = float(np.quantile(s, 0.99))
+    low = min(max(0.0, float(s.min())), high - 1e-3 * abs(high))
+    c = np.linspace(low, high, POINTS) if costs is None else np.atleast_1d(array(costs, "costs"))
+    treated = (s[:, None] > c).astype(np.float64)  # (n, m)
+    names = tuple(f"cost {one:.4g}" for one in c)
+    value = rows.estimates(names, treated * (rows.score - c))
+    everyone = rows.estimates(names, rows.score - c)
+    share = (w[:, None] * treated).sum(0) / w.sum()
+    return ValueCurve(value, (GIVEN,), cost=c, everyone=everyone, share=share)
