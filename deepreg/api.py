@@ -13,7 +13,7 @@ from .call import Call, arguments
 from .curvature import KnownLaw, Randomised
 from .design import build
 from .errors import DataError, OptionError
-from .families import ConditionalLogit, Family, Linear, LinearSystem
+from .families import Choice, ConditionalLogit, Family, Linear, LinearSystem, NestedLogit
 from .formula import instrumented, outcomes
 from .model import Model
 from .results import Results
@@ -107,6 +107,7 @@ def choice(
     *,
     unit: str,
     alternative: str,
+    nests: Mapping[str, Sequence[object]] | None = None,
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
     subset: str | None = None,
@@ -117,7 +118,7 @@ def choice(
     cov_kwds: Mapping[str, object] | None = None,
     context: Mapping[str, object] | None = None,
 ) -> Model:
-    """A conditional logit whose coefficients are functions of features: `chosen ~ attributes | features`.
+    """A conditional or nested logit whose coefficients are functions of features: `chosen ~ attributes | features`.
 
     The data are long: a row for each alternative that a unit (a trip, a purchase, a task of an experiment) could have
     chosen, and 1 in the outcome of the one it chose. P(j) is proportional to exp(d_j'theta(x)), with d_j the structural
@@ -134,6 +135,10 @@ def choice(
         both are counted in rows. Rows that `subset` takes away are taken as out of the choice set.
     unit, alternative : str
         Columns that say which unit a row belongs to, and which alternative it is.
+    nests : mapping, optional
+        Names of nests and the alternatives in each, as {"ground": ["bus", "train"], "air": ["air"]}; what no nest names
+        stands alone. The fit is then a nested logit, whose log lambda of each nest is a function of the features too;
+        see `deepreg.families.NestedLogit`.
     weights, cluster : str, optional
         As in structural(), constant within a unit. Errors take units as independent: where the same person has several,
         give the person as `cluster`.
@@ -154,7 +159,8 @@ def choice(
 
     References
     ----------
-    McFadden (1974), in Frontiers in Econometrics; Farrell, Liang and Misra (2021), Econometrica 89(1).
+    McFadden (1974), in Frontiers in Econometrics; Train (2009), Discrete Choice Methods with Simulation, chapter 4;
+    Farrell, Liang and Misra (2021), Econometrica 89(1).
 
     Examples
     --------
@@ -179,9 +185,11 @@ def choice(
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
     options["assignment"] = assignment
     vcov = _covariance(vcov, cov_type, cov_kwds)
-    given = arguments({"unit": unit, "alternative": alternative, **options, "vcov": vcov}, {"missing": "drop"})
+    chosen = ConditionalLogit() if nests is None else NestedLogit.of(nests)
+    named = {"unit": unit, "alternative": alternative, "nests": nests}
+    given = arguments({**named, **options, "vcov": vcov}, {"missing": "drop"})
     call, packed = Call(given, function="choice", formula=formula), (unit, alternative)
-    return _model(formula, data, ConditionalLogit(), vcov, context, call, packed=packed, **options)
+    return _model(formula, data, chosen, vcov, context, call, packed=packed, **options)
 
 
 def _covariance(
@@ -223,8 +231,8 @@ def _model(
         context=context,
         packed=packed,
     )
-    if design.packing is not None:
-        chosen = ConditionalLogit(design.packing.names)
+    if design.packing is not None and isinstance(chosen, Choice):
+        chosen = chosen.among(design.packing.names, bool(design.packing.alternatives))
     chosen.check(design.units, design.outcome)
     chosen, units = chosen.bind(design.units, design.levels)
     design = replace(design, units=units)
