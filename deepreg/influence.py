@@ -15,6 +15,7 @@ from .design import Design, edited
 from .errors import DataError, DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
 from .nodes import is_scalar
+from .projection import Spare
 from .sampling import Sampling
 from .structure import Structure
 from .targets import Scenario, Target
@@ -39,7 +40,7 @@ class Scores:
     """What psi is made of: theta at the held-out rows, score, inverse Lambda and the law of the treatment.
 
     With constant theta, R = 1, every row has the same theta and Lambda, and `nodes` is None: E[. | x] is then an
-    average over the rows.
+    average over the rows. Without a law of choice sets, `spare` holds rows on which E[. | x] is regressed.
     """
 
     structure: Structure
@@ -50,6 +51,7 @@ class Scores:
     inverse: Tensor  # (R, n, P, P)
     nodes: Points | None
     constant: bool
+    spare: Spare | None = None
 
     @property
     def integrable(self) -> bool:
@@ -137,8 +139,11 @@ class Scores:
         numbers = target.numbers(self.design, frame)
         if numbers is None:
             return []
-        self._refuse_alternatives(target)
-        return [like._replace(d=torch.tensor(numbers).to(like.d).reshape(*like.d.shape[:-1], -1))]
+        values, packing = torch.tensor(numbers).to(like.d), self.design.packing
+        if packing is None:
+            return [like._replace(d=values.reshape(*like.d.shape[:-1], -1))]
+        inside = packing.pack(frame, values)  # (units, J, k), of which there may be more before them
+        return [like._replace(d=inside.expand(*like.d.shape[:-1], -1))]
 
     def _d(self, frame: pd.DataFrame) -> Tensor:
         return self.design.structural(frame).to(self.u.d)
@@ -198,17 +203,11 @@ class Scores:
         if self.design.packing is not None:
             raise OptionError(
                 f"{type(target).__name__} takes a number from each row of the data, but a choice has a row for each "
-                "alternative. Use targets.ChoiceEffect, CompensatingVariation, WTP or Custom."
+                "alternative. Use targets.ChoiceEffect, CompensatingVariation, Revenue, Profit, WTP or Custom."
             )
 
     def _law(self, target: Target) -> Points:
         if self.nodes is None:
-            if self.design.packing is not None:
-                raise NotAvailable(
-                    f"{type(target).__name__} averages over the observed attributes, which needs their law given x. "
-                    "Where choice sets were drawn independently of x, give choice(assignment=deepreg.Randomised()); "
-                    "without features nothing is needed."
-                )
             raise NotAvailable(
                 f"{type(target).__name__} averages over the observed treatment, which needs the law of the treatment "
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
@@ -217,6 +216,8 @@ class Scores:
 
     def _given_x(self, target: Target) -> Tensor:
         """E[w H_theta | x] by the nodes of the law of the treatment; (R, n, q, P)."""
+        if self.spare is not None:
+            return self._regressed(target, self.spare)
         found, nodes = [], self._law(target)
         weighted = target.weight(self.design, self.design.frame) is not None
         numbered = target.numbers(self.design, self.design.frame) is not None
@@ -235,6 +236,14 @@ class Scores:
                 at = self._evaluate(target, u, scenarios, theta, 2)
             found.append((at.gradient * weight[..., None, None]).sum(2))
         return torch.cat(found, 1)
+
+    def _regressed(self, target: Target, spare: Spare) -> Tensor:
+        """E[w H_theta | x] by a regression on x, of the rows that each group's theta has not seen; (R, n, q, P)."""
+        scenarios, weight = self._scenarios(target), self._weights(target, self.design.frame)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
+            gradient = self._evaluate(target, self.u, scenarios, spare.theta, 0).gradient  # (G, n, q, P)
+        return spare.given_x(gradient * weight[:, None, None])
 
 
 def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from .influence import Scores
 from .information import agreement
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
+from .projection import Spare
 from .results import Results
 from .sampling import Sampling
 from .seeds import generator
@@ -132,7 +133,10 @@ class Model:
             lam = curvature.inverse(self.structure, u, x, weight, theta, every, splits, nodes, nuisance)
         release(len(x))
         score = score_of(self.structure.family, u, theta)
-        scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False)
+        spare = None
+        if self.design.packing is not None and nodes is None and curvature.three_way:
+            spare = Spare(every(), x, weight, splits)
+        scores = Scores(self.structure, self.design, u, theta, score, lam.inverse, nodes, constant=False, spare=spare)
         standard = self.structure.standard(u)
         constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
         constant = self._unstandardised(standard, constant) @ standard.turn.T

@@ -28,6 +28,7 @@ from .law import Cells, FittedLaw, Overlap
 from .networks import MLP, Network, Partitioned, StackedMLP, StackedModule
 from .nodes import Nodes
 from .packing import Packing
+from .projection import Spare
 from .sampling import Moments, Sampling
 from .splits import Splits
 from .structure import Structure
@@ -87,7 +88,7 @@ _RECORDS = (
     Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Call, Sampling, Estimates,
     Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
     MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda,
-    Packing, ChoiceSets,
+    Packing, ChoiceSets, Spare,
 )  # fmt: skip
 _HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)
 

@@ -19,7 +19,7 @@ LAYERS = (
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
     {"theta", "report.summary", "report"},
-    {"law", "censoring"},
+    {"law", "censoring", "projection"},
     {"choicesets"},
     {"information"},
     {"curvature", "targets", "estimates"},
