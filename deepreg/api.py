@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import covariance, families, persist
+from . import covariance, families, instruments, persist
 from .call import Call, arguments
 from .curvature import KnownLaw, Randomised
 from .design import build
@@ -41,7 +41,8 @@ def structural(
     behind the bar. Controls may move the intercept, ancillary parameters and the law of the treatment, never a slope.
     Without a bar theta is constant, and the fit is that of OLS, logit or Poisson regression with robust errors.
     The `|` is that of "regressors | what they vary with", not of fixed effects. With `[t ~ z]` among the structural
-    terms, z is an instrument for t; `y1 + y2 ~ t | x` has several outcomes.
+    terms, z is an instrument for t; there may be several of both, `[t1 + t2 ~ z1 + z2 + z3]`. `y1 + y2 ~ t | x` has
+    several outcomes.
 
     Parameters
     ----------
@@ -218,7 +219,7 @@ def _model(
         caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
     _check_context(context)
-    text, chosen, instrument = _system(formula, chosen)
+    text, chosen, written = _system(formula, chosen)
     design = build(
         text,
         data,
@@ -243,12 +244,7 @@ def _model(
             f"assignment={assignment!r} says how the treatment was assigned given features, but {formula!r} has none: "
             "theta is constant and its errors need no law of the treatment. Leave assignment= out, or add features."
         )
-    if instrument is not None and instrument not in design.terms:
-        raise DataError(
-            f"The instrument {instrument!r} of {formula!r} is none of the columns {', '.join(design.terms)}; an "
-            "instrument is one number. Code it as 0 and 1, or as a number."
-        )
-    structure = Structure(chosen, design.terms, instrument)
+    structure = Structure(chosen, design.terms, instruments.among(design, written) if written else None)
     if design.n <= len(structure.names):
         raise DataError(
             f"{design.n} {'rows' if packed is None else 'units'} are used for the {len(structure.names)} coefficients "
@@ -259,15 +255,15 @@ def _model(
     return Model(design, structure, kind, assignment, call)
 
 
-def _system(formula: str, chosen: Family) -> tuple[str, Family, str | None]:
-    """Formula and family as equations with the same regressors, where there are several, and the instrument."""
+def _system(formula: str, chosen: Family) -> tuple[str, Family, tuple[str, ...]]:
+    """Formula and family as equations with the same regressors, where there are several, and the instruments."""
     found = instrumented(formula)
     if found is None and outcomes(formula) < 2:
-        return formula, chosen, None
+        return formula, chosen, ()
     if not isinstance(chosen, Linear | LinearSystem):
         what = "several outcomes" if found is None else "an instrument"
         raise OptionError(f"family={chosen.name!r}: {formula!r} has {what}, which family='linear' takes.")
-    return (formula if found is None else found.formula), LinearSystem(), None if found is None else found.instrument
+    return (formula if found is None else found.formula), LinearSystem(), () if found is None else found.instruments
 
 
 def load(

@@ -31,7 +31,7 @@ from .packing import Packing
 from .projection import Spare
 from .sampling import Moments, Sampling
 from .splits import Splits
-from .structure import Structure
+from .structure import Instruments, Structure
 from .summary import Facts
 from .targets import Target
 from .theta import Networks, Theta, Uncentred
@@ -85,9 +85,9 @@ class Stored(NamedTuple):
 
 
 _RECORDS = (
-    Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Call, Sampling, Estimates,
-    Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP, Partitioned,
-    MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda,
+    Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Instruments, Facts, Call, Sampling,
+    Estimates, Moments, Kept, Answer, Theta, Coordinates, Additive, Basis, Smooth, Uncentred, Networks, StackedMLP,
+    Partitioned, MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda,
     Packing, ChoiceSets, Spare,
 )  # fmt: skip
 _HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)

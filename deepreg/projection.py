@@ -13,7 +13,7 @@ from .theta import Options, fit
 from .trainers import LBFGS
 from .units import Units
 
-_LEARNERS = ("constant", "smooth")
+_LEARNERS = ("smooth",)  # weights of a stack would be learned on the held-out rows
 
 
 @dataclass(frozen=True)

@@ -351,7 +351,7 @@ class Results:
     # tables ---------------------------------------------------------------------------------------------------------
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
-        return summarise(self.facts, self.design, self.averages, self.effects, alpha, self.structure.stages)
+        return summarise(self.facts, self.design, self.averages, self.effects, alpha, self.structure)
 
     def report(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, templates: str | os.PathLike[str] | None = None

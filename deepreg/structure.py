@@ -33,13 +33,20 @@ class Standard(NamedTuple):
     scale: float
 
 
+class Instruments(NamedTuple):
+    """The terms that move the outcomes after the first, the treatments, and through them the first."""
+
+    terms: tuple[str, ...]  # Z
+    spread: tuple[tuple[float, ...], ...]  # (Z, Z) their covariance, by which more of them than treatments are weighed
+
+
 @dataclass(frozen=True)
 class Structure:
-    """A family, the structural terms its coefficients belong to, and which of them is an instrument."""
+    """A family, the structural terms its coefficients belong to, and which of them are instruments."""
 
     family: Family
     terms: tuple[str, ...]
-    instrument: str | None = None  # the term that moves the second outcome, the treatment, and through it the first
+    instruments: Instruments | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,9 +54,11 @@ class Structure:
         return self.family.names(self.terms)
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """The coefficients of an instrument: for the outcome (reduced form), and for the treatment (first stage)."""
-        return () if self.instrument is None else tuple(one + self.instrument for one in self.family.prefixes)
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """The coefficients of the instruments: for the outcome (reduced form), and each treatment (first stages)."""
+        if self.instruments is None:
+            return ()
+        return tuple(tuple(one + term for term in self.instruments.terms) for one in self.family.prefixes)
 
     @property
     def intercept(self) -> int | None:

@@ -185,6 +185,51 @@ def test_the_correction_is_that_of_theory() -> None:
     assert found.std(0).max() > 0.02  # it moves with x
 
 
+def test_what_is_regressed_are_rows_that_nothing_else_has_seen() -> None:
+    """E[. | x] at a row depends on the values of its group's spare rows, and on those alone."""
+    spare = functions().scores.spare  # type: ignore[union-attr]
+    groups, n, _ = spare.theta.shape
+    splits = spare.splits
+    used = splits.train[splits.first] | splits.valid[splits.first]
+    own = splits.fold[0] == torch.arange(groups)[:, None]
+    assert not bool((splits.spare & (used | own)).any()) and bool((splits.spare | used | own).all())
+    values = torch.randn(groups, n, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = spare.given_x(values)
+    assert found.shape == (1, n, 1, 2)
+    other = torch.where(splits.spare[..., None, None], values, values + 5 * spare.x[:, :1, None].double())
+    np.testing.assert_allclose(spare.given_x(other), found, rtol=1e-9, atol=1e-9)
+    line = 2 + 3 * spare.x[:, 0].double()
+    np.testing.assert_allclose(spare.given_x(line.expand(groups, 1, 2, n).mT[:, :, None])[0, :, 0, 0], line, rtol=0.02)
+
+
+class Half(ChoiceEffect):
+    """A target in which every row weighs a half."""
+
+    def weight(self, design: object, frame: pd.DataFrame) -> np.ndarray:
+        return np.full(len(frame), 0.5)
+
+
+def test_weights_of_a_target_are_averaged_given_x() -> None:
+    """E[w H_theta given x] of an elasticity over the sets with b, three quarters of them."""
+    result = functions()
+    target = ChoiceEffect("price", of="b", on="b", elasticity=True).bind(result.design)
+    found = result.scores._given_x(target)[0, :, 0].numpy()  # type: ignore[union-attr]
+    theta, x = result.scores.theta[0].numpy(), result.design.frame.groupby("unit").x.first().to_numpy()  # type: ignore[union-attr]
+    i, rng = int(np.argsort(x)[1000]), np.random.default_rng(1)
+    price = rng.normal(size=(40_000, 3)) + np.array([0.8, -0.5, 0.0]) * x[i] + 3
+    d = torch.tensor(np.stack([price, rng.normal(size=(40_000, 3))], -1))
+    at = torch.tensor(theta[i]).expand(40_000, -1).clone().requires_grad_(True)
+    chance = (d @ at[..., None])[..., 0].softmax(-1)[:, 1]
+    (gradient,) = torch.autograd.grad((0.75 * at[:, 0] * d[:, 1, 0] * (1 - chance)).mean(), at)
+    np.testing.assert_allclose(found[i], gradient.sum(0), atol=0.08)
+    plain = ChoiceEffect("price", of="a", on="a").bind(result.design)
+    half = Half("price", of="a", on="a").bind(result.design)
+    of_plain, of_half = (result.scores._given_x(one) for one in (plain, half))  # type: ignore[union-attr]
+    np.testing.assert_allclose(of_half, 0.5 * of_plain, rtol=1e-6)
+    for one in (Revenue("price", of="b", at=2), Profit("price", cost=1, of="b", at=2), Revenue("price", of="b")):
+        assert one.bind(result.design).observed(result.design)
+
+
 def test_an_error_in_theta_is_corrected() -> None:
     """The derivative of the estimate in theta vanishes where it is right: the score offsets what the plug-in moves."""
     result = functions()
