@@ -68,7 +68,7 @@ class Revenue(Target):
 
     >>> from deepreg.targets import Revenue
     >>> Revenue("price", at=10.0)
-    Revenue(name='price', at=10.0)
+    Revenue(name='price', at=10.0, of=None)
     """
 
     name: str
@@ -108,7 +108,7 @@ class Profit(Target):
 
     >>> from deepreg.targets import Profit
     >>> Profit("price", cost=2.0, at=10.0)
-    Profit(name='price', cost=2.0, at=10.0)
+    Profit(name='price', cost=2.0, at=10.0, of=None)
     """
 
     name: str
