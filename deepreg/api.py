@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from . import covariance, families, persist
+from . import covariance, families, instruments, persist
 from .call import Call, arguments
 from .curvature import KnownLaw, Randomised
 from .design import Design, build
 from .errors import DataError, OptionError
-from .families import ConditionalLogit, Family, Linear, LinearSystem
+from .families import Choice, ConditionalLogit, Family, Linear, LinearSystem, NestedLogit
 from .formula import instrumented, outcomes
 from .model import Model
 from .results import Results
@@ -44,7 +44,8 @@ def structural(
     behind the bar. Controls may move the intercept, ancillary parameters and the law of the treatment, never a slope.
     Without a bar theta is constant, and the fit is that of OLS, logit or Poisson regression with robust errors.
     The `|` is that of "regressors | what they vary with", not of fixed effects. With `[t ~ z]` among the structural
-    terms, z is an instrument for t; `y1 + y2 ~ t | x` has several outcomes.
+    terms, z is an instrument for t; there may be several of both, `[t1 + t2 ~ z1 + z2 + z3]`. `y1 + y2 ~ t | x` has
+    several outcomes.
 
     Parameters
     ----------
@@ -120,6 +121,7 @@ def choice(
     *,
     unit: str,
     alternative: str,
+    nests: Mapping[str, Sequence[object]] | None = None,
     weights: str | None = None,
     cluster: str | Sequence[str] | None = None,
     offset: str | None = None,
@@ -132,7 +134,7 @@ def choice(
     cov_kwds: Mapping[str, object] | None = None,
     context: Mapping[str, object] | None = None,
 ) -> Model:
-    """A conditional logit whose coefficients are functions of features: `chosen ~ attributes | features`.
+    """A conditional or nested logit whose coefficients are functions of features: `chosen ~ attributes | features`.
 
     The data are long: a row for each alternative that a unit (a trip, a purchase, a task of an experiment) could have
     chosen, and 1 in the outcome of the one it chose. P(j) is proportional to exp(d_j'theta(x)), with d_j the structural
@@ -149,6 +151,10 @@ def choice(
         both are counted in rows. Rows that `subset` takes away are taken as out of the choice set.
     unit, alternative : str
         Columns that say which unit a row belongs to, and which alternative it is.
+    nests : mapping, optional
+        Names of nests and the alternatives in each, as {"ground": ["bus", "train"], "air": ["air"]}; what no nest names
+        stands alone. The fit is then a nested logit, whose log lambda of each nest is a function of the features too;
+        see `deepreg.families.NestedLogit`.
     offset : str, optional
         Column of what is added to the utility of each alternative.
     weights, cluster : str, optional
@@ -171,7 +177,8 @@ def choice(
 
     References
     ----------
-    McFadden (1974), in Frontiers in Econometrics; Farrell, Liang and Misra (2021), Econometrica 89(1).
+    McFadden (1974), in Frontiers in Econometrics; Train (2009), Discrete Choice Methods with Simulation, chapter 4;
+    Farrell, Liang and Misra (2021), Econometrica 89(1).
 
     Examples
     --------
@@ -197,9 +204,11 @@ def choice(
     options |= {"assignment": assignment, "constant": constant}
     vcov = _covariance(vcov, cov_type, cov_kwds)
     options |= {"offset": offset, "exposure": None}
-    given = arguments({"unit": unit, "alternative": alternative, **options, "vcov": vcov}, {"missing": "drop"})
+    chosen = ConditionalLogit() if nests is None else NestedLogit.of(nests)
+    named = {"unit": unit, "alternative": alternative, "nests": nests}
+    given = arguments({**named, **options, "vcov": vcov}, {"missing": "drop"})
     call, packed = Call(given, function="choice", formula=formula), (unit, alternative)
-    return _model(formula, data, ConditionalLogit(), vcov, context, call, packed=packed, **options)
+    return _model(formula, data, chosen, vcov, context, call, packed=packed, **options)
 
 
 def _covariance(
@@ -231,7 +240,7 @@ def _model(
         caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
     _check_context(context)
-    text, chosen, instrument = _system(formula, chosen)
+    text, chosen, written = _system(formula, chosen)
     _check_offset(chosen, offset, exposure)
     design = build(
         text,
@@ -247,8 +256,8 @@ def _model(
         context=context,
         packed=packed,
     )
-    if design.packing is not None:
-        chosen = ConditionalLogit(design.packing.names)
+    if design.packing is not None and isinstance(chosen, Choice):
+        chosen = chosen.among(design.packing.names, bool(design.packing.alternatives))
     chosen.check(design.units, design.outcome)
     chosen, units = chosen.bind(design.units, design.levels)
     design = replace(design, units=units)
@@ -259,12 +268,8 @@ def _model(
             f"assignment={assignment!r} says how the treatment was assigned given features, but {formula!r} has none: "
             "theta is constant and its errors need no law of the treatment. Leave assignment= out, or add features."
         )
-    if instrument is not None and instrument not in design.terms:
-        raise DataError(
-            f"The instrument {instrument!r} of {formula!r} is none of the columns {', '.join(design.terms)}; an "
-            "instrument is one number. Code it as 0 and 1, or as a number."
-        )
-    structure = _with_constants(Structure(chosen, design.terms, instrument), constant, design)
+    several = instruments.among(design, written) if written else None
+    structure = _with_constants(Structure(chosen, design.terms, several), constant, design)
     if assignment is not None and not structure.free:
         raise OptionError(
             f"assignment={assignment!r} says how the treatment was assigned given features, but constant={constant!r} "
@@ -312,15 +317,15 @@ def _check_offset(family: Family, offset: str | None, exposure: str | None) -> N
         )
 
 
-def _system(formula: str, chosen: Family) -> tuple[str, Family, str | None]:
-    """Formula and family as equations with the same regressors, where there are several, and the instrument."""
+def _system(formula: str, chosen: Family) -> tuple[str, Family, tuple[str, ...]]:
+    """Formula and family as equations with the same regressors, where there are several, and the instruments."""
     found = instrumented(formula)
     if found is None and outcomes(formula) < 2:
-        return formula, chosen, None
+        return formula, chosen, ()
     if not isinstance(chosen, Linear | LinearSystem):
         what = "several outcomes" if found is None else "an instrument"
         raise OptionError(f"family={chosen.name!r}: {formula!r} has {what}, which family='linear' takes.")
-    return (formula if found is None else found.formula), LinearSystem(), None if found is None else found.instrument
+    return (formula if found is None else found.formula), LinearSystem(), () if found is None else found.instruments
 
 
 def load(

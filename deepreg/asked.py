@@ -51,9 +51,9 @@ def possible(design: Design, structure: Structure, integrable: bool) -> dict[str
 def shown(design: Design, structure: Structure, integrable: bool) -> tuple[Target, ...]:
     """The effects of a summary: ATE, and AME where the coefficient does not already say it and it can be had.
 
-    With an instrument, the local average effect.
+    With instruments, the local average effect.
     """
-    if structure.instrument is not None:
+    if structure.instruments is not None:
         return (LATE(),)
     found = possible(design, structure, integrable).values()
     return tuple(t for t in found if isinstance(t, ATE) or not is_coefficient(str(t.name), structure))

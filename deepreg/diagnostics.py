@@ -32,10 +32,12 @@ def _stacked(structure: Structure, fitted: Theta) -> list[tuple[str, str]]:
 
 
 def instrumented(structure: Structure) -> list[tuple[str, str]]:
-    """The line of the header that names the instrument, where there is one."""
-    if structure.instrument is None:
+    """The line of the header that names the instruments, where there are some."""
+    if structure.instruments is None:
         return []
-    return [("Instrument:", f"{structure.instrument} for {structure.family.labels[1]}")]
+    terms = structure.instruments.terms
+    head = "Instrument:" if len(terms) == 1 else "Instruments:"
+    return [(head, f"{', '.join(terms)} for {', '.join(structure.family.labels[1:])}")]
 
 
 def describe(

@@ -122,32 +122,41 @@ def split(formula: str) -> dict[str, str]:
         if "~" in piece and re.search(r"(?:^|[\s+(*:])\[[^\]]*~", piece):
             raise FormulaError(
                 f"The part {piece.strip()!r} of {formula!r} holds an instrument '[t ~ z]' where none is taken. It is a "
-                "term of its own, of one treatment and one instrument: 'y ~ [t ~ z] | x'."
+                "term of its own before the bar, and there is one: 'y ~ [t1 + t2 ~ z1 + z2] | x'."
             )
     return {"outcome": left.strip(), **{name: piece.strip() for name, piece in zip(PARTS[1:], pieces, strict=False)}}
 
 
 class Instrumented(NamedTuple):
-    """A formula with an instrument, as the two equations it stands for."""
+    """A formula with instruments, as the equations it stands for."""
 
-    formula: str  # outcome + treatment ~ instrument + other regressors | ...
-    treatment: str
-    instrument: str
+    formula: str  # outcome + treatments ~ instruments + other regressors | ...
+    treatments: tuple[str, ...]
+    instruments: tuple[str, ...]
 
 
 def instrumented(formula: str) -> Instrumented | None:
-    """Read `y ~ [t ~ z] + s | x` as `y + t ~ z + s | x`; None for a formula without an instrument."""
+    """Read `y ~ [t ~ z] + s | x` as `y + t ~ z + s | x`; None for a formula without an instrument.
+
+    Raises FormulaError for fewer instruments than treatments.
+    """
     if not isinstance(formula, str) or len(outer := _cut(formula, "~")) != 2:
         return None
     front, *behind = _cut(outer[1], "|")
     terms = [term.strip() for term in _cut(front, "+")]
-    found = [match for term in terms if (match := re.fullmatch(r"\[([^\[\]~+]+)~([^\[\]~+]+)\]", term))]
+    found = [match for term in terms if (match := re.fullmatch(r"\[([^~]+)~([^~]+)\]", term))]
     if len(found) != 1:
         return None  # more than one is refused where the formula is read
-    treatment, instrument = (one.strip() for one in found[0].groups())
+    treatments, instruments = (tuple(one.strip() for one in _cut(side, "+")) for side in found[0].groups())
+    if len(instruments) < len(treatments):
+        raise FormulaError(
+            f"The formula {formula!r} has {len(treatments)} treatments and {len(instruments)} instruments. Give at "
+            "least one for each, as in 'y ~ [t1 + t2 ~ z1 + z2] | x'."
+        )
     others = [term for term in terms if not term.startswith("[")]
-    right = "|".join([" + ".join([instrument, *others]) + " ", *behind]).strip()
-    return Instrumented(f"{outer[0].strip()} + {treatment} ~ {right}", treatment, instrument)
+    right = "|".join([" + ".join([*instruments, *others]) + " ", *behind]).strip()
+    left = " + ".join([outer[0].strip(), *treatments])
+    return Instrumented(f"{left} ~ {right}", treatments, instruments)
 
 
 def outcomes(formula: str) -> int:

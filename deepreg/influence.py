@@ -16,6 +16,7 @@ from .design import Design, edited
 from .errors import DataError, DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
 from .nodes import is_scalar
+from .projection import Spare
 from .sampling import Sampling
 from .structure import Structure
 from .targets import Scenario, Target
@@ -57,8 +58,8 @@ class Scores:
     """What psi is made of: theta at the held-out rows, score, inverse Lambda and the law of the treatment.
 
     Of C constant columns of theta, `turn` says what they move and `back` how the score moves them
-    (information.of_constants).
-    With constant theta, R = 1, all columns are such, every row has the same theta, and `nodes` is None.
+    (information.of_constants). With constant theta, R = 1, all columns are such, every row has the same theta, and
+    `nodes` is None. Without a law of choice sets, `spare` holds rows on which E[. | x] is regressed.
     """
 
     structure: Structure
@@ -71,6 +72,7 @@ class Scores:
     back: Tensor  # (R, n, C, P), or 1 for R and n
     nodes: Points | None
     constant: bool
+    spare: Spare | None = None
 
     @property
     def integrable(self) -> bool:
@@ -195,8 +197,11 @@ class Scores:
         numbers = target.numbers(self.design, frame)
         if numbers is None:
             return []
-        self._refuse_alternatives(target)
-        return [like._replace(d=torch.tensor(numbers).to(like.d).reshape(*like.d.shape[:-1], -1))]
+        values, packing = torch.tensor(numbers).to(like.d), self.design.packing
+        if packing is None:
+            return [like._replace(d=values.reshape(*like.d.shape[:-1], -1))]
+        inside = packing.pack(frame, values)  # (units, J, k), of which there may be more before them
+        return [like._replace(d=inside.expand(*like.d.shape[:-1], -1))]
 
     def _d(self, frame: pd.DataFrame) -> Tensor:
         return self.design.structural(frame).to(self.u.d)
@@ -256,17 +261,11 @@ class Scores:
         if self.design.packing is not None:
             raise OptionError(
                 f"{type(target).__name__} takes a number from each row of the data, but a choice has a row for each "
-                "alternative. Use targets.ChoiceEffect, CompensatingVariation, WTP or Custom."
+                "alternative. Use targets.ChoiceEffect, CompensatingVariation, Revenue, Profit, WTP or Custom."
             )
 
     def _law(self, target: Target) -> Points:
         if self.nodes is None:
-            if self.design.packing is not None:
-                raise NotAvailable(
-                    f"{type(target).__name__} averages over the observed attributes, which needs their law given x. "
-                    "Where choice sets were drawn independently of x, give choice(assignment=deepreg.Randomised()); "
-                    "without features nothing is needed."
-                )
             raise NotAvailable(
                 f"{type(target).__name__} averages over the observed treatment, which needs the law of the treatment "
                 "given x; fit with hessian='estimated' (the default) or assignment=, not hessian='regressed'."
@@ -275,6 +274,8 @@ class Scores:
 
     def _given_x(self, target: Target) -> Tensor:
         """E[w H_theta | x]; (R, n, q, P)."""
+        if self.spare is not None:
+            return self._regressed(target, self.spare)
         return self._integrated(target).gradient
 
     def _integrated(self, target: Target) -> Evaluated:
@@ -298,6 +299,14 @@ class Scores:
             h, gradient = (at.h * weight[..., None]).sum(2), (at.gradient * weight[..., None, None]).sum(2)
             found.append(Evaluated(h, gradient))
         return Evaluated(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
+
+    def _regressed(self, target: Target, spare: Spare) -> Tensor:
+        """E[w H_theta | x] by a regression on x, of the rows that each group's theta has not seen; (R, n, q, P)."""
+        scenarios, weight = self._scenarios(target), self._weights(target, self.design.frame)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
+            gradient = self._evaluate(target, self.u, scenarios, spare.theta, 0).gradient  # (G, n, q, P)
+        return spare.given_x(gradient * weight[:, None, None])
 
 
 def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:

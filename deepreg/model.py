@@ -25,6 +25,7 @@ from .influence import Scores
 from .information import agreement, of_constants
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
+from .projection import Spare
 from .results import Results
 from .sampling import Sampling
 from .seeds import generator
@@ -137,9 +138,13 @@ class Model:
         release(len(x))
         score = score_of(self.structure.family, u, theta)
         back = of_constants(self.structure, u, theta, weight, lam)
+        spare = None
+        if self.design.packing is not None and nodes is None and curvature.three_way:
+            spare = Spare(every(), x, weight, splits)
         scores = Scores(
-            self.structure, self.design, u, theta, score, lam.inverse, lam.turn, back, nodes, constant=False
-        )
+            self.structure, self.design, u, theta, score, lam.inverse, lam.turn, back, nodes, constant=False,
+            spare=spare,
+        )  # fmt: skip
         standard = self.structure.standard(u)
         constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
         constant = self._unstandardised(standard, constant) @ standard.turn.T

@@ -29,9 +29,10 @@ from .law import Cells, FittedLaw, Overlap
 from .networks import MLP, Network, Partitioned, StackedMLP, StackedModule
 from .nodes import Nodes
 from .packing import Packing
+from .projection import Spare
 from .sampling import Moments, Sampling
 from .splits import Splits
-from .structure import Structure
+from .structure import Instruments, Structure
 from .summary import Facts
 from .targets import Target
 from .theta import Networks, Theta, Uncentred
@@ -86,9 +87,10 @@ class Stored(NamedTuple):
 
 
 _RECORDS = (
-    Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Facts, Call, Sampling, Estimates,
-    Moments, Kept, Answer, Theta, Coordinates, Additive, Posterior, Basis, Smooth, Uncentred, Networks, StackedMLP,
-    Partitioned, MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Packing, ChoiceSets,
+    Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Instruments, Facts, Call, Sampling,
+    Estimates, Moments, Kept, Answer, Theta, Coordinates, Additive, Posterior, Basis, Smooth, Uncentred, Networks,
+    StackedMLP, Partitioned, MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Packing,
+    ChoiceSets, Spare,
 )  # fmt: skip
 _HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)
 

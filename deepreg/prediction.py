@@ -54,7 +54,8 @@ class Prediction:
     With constant coefficients every row has a standard error (delta method) and an interval: that of the index turned
     into means as in statsmodels, and of the mean itself where a family has ancillary parameters. With coefficients that
     are functions, the error of a single row's function has no normal law to build an interval on, so `se_mean` and
-    `conf_int` raise NotAvailable; averages have errors, see `Results.estimate`.
+    `conf_int` raise NotAvailable; averages have errors, see `Results.estimate`. Of choices, the mean is the probability
+    of each row's alternative.
     """
 
     index: pd.Index
@@ -99,6 +100,22 @@ class Prediction:
         return self.error
 
 
+def _of_alternatives(design: Design, family: Family, theta: Tensor, cov: np.ndarray | None) -> Prediction:
+    """The probability of each row's alternative, by the delta method where theta is constant."""
+    assert design.packing is not None
+    u, at = Units(*(part.cpu() for part in design.units)), theta.cpu().clone().requires_grad_(True)
+    index = design.index[design.rows]
+    with torch.enable_grad():
+        chance = family.mean(u, at)  # (n, J)
+        mean = design.packing.unpack(design.frame, chance.detach()).numpy()
+        if cov is None:
+            return Prediction(index, mean)
+        each = [torch.autograd.grad(one.sum(), at, retain_graph=True)[0] for one in chance.unbind(-1)]
+    gradient = torch.stack(each, 1)  # (n, J, P)
+    variance = ((gradient @ torch.from_numpy(cov)) * gradient).sum(-1)
+    return Prediction(index, mean, design.packing.unpack(design.frame, variance).clamp_min(0).sqrt().numpy())
+
+
 def mean_at(family: Family, index: np.ndarray) -> np.ndarray:
     """The mean outcome at values of the linear index, for families without ancillary parameters; (n,) -> (n,)."""
     value = torch.from_numpy(index)
@@ -106,11 +123,15 @@ def mean_at(family: Family, index: np.ndarray) -> np.ndarray:
     return family.mean(u, torch.ones_like(u.d)).numpy()
 
 
-def predicted(family: Family, u: Units, theta: Tensor, cov: np.ndarray | None, index: pd.Index) -> Prediction:
-    """Predictions at theta (n, P) for units with rows labelled by `index`; cov (P, P) is that of a constant theta.
+def predicted(design: Design, family: Family, theta: Tensor, cov: np.ndarray | None) -> Prediction:
+    """Predictions at theta (n, P) for the rows used, of choices the probability of each row's alternative; cov (P, P)
+    is that of a constant theta.
 
-    Raises NotAvailable for a family with several means.
+    Raises NotAvailable for another family with several means.
     """
+    if design.packing is not None:
+        return _of_alternatives(design, family, theta, cov)
+    u, index = design.units, design.labels
     if family.labels:
         raise NotAvailable(
             f"get_prediction() is about one mean, and family {family.name!r} has {len(family.labels)}: "

@@ -335,7 +335,7 @@ class Results:
         """Predictions of the mean, with errors and intervals where coefficients are constant; rows used."""
         design, values = self._at(new)
         cov = self.averages.cov if self.scores.constant else None
-        return predicted(self.structure.family, design.units, values, cov, design.labels)
+        return predicted(design, self.structure.family, values, cov)
 
     def _at(self, new: object, regressors: bool = True) -> tuple[Design, Tensor]:
         if new is None:
@@ -351,7 +351,7 @@ class Results:
     # tables ---------------------------------------------------------------------------------------------------------
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: header, average coefficients, effects, diagnostics and notes."""
-        return summarise(self.facts, self.design, self.averages, self.effects, alpha, self.structure.stages)
+        return summarise(self.facts, self.design, self.averages, self.effects, alpha, self.structure)
 
     def report(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, templates: str | os.PathLike[str] | None = None

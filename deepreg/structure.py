@@ -34,13 +34,20 @@ class Standard(NamedTuple):
     level: float  # mean of the offset, which the units' is less of: the first intercept has it
 
 
+class Instruments(NamedTuple):
+    """The terms that move the outcomes after the first, the treatments, and through them the first."""
+
+    terms: tuple[str, ...]  # Z
+    spread: tuple[tuple[float, ...], ...]  # (Z, Z) their covariance, by which more of them than treatments are weighed
+
+
 @dataclass(frozen=True)
 class Structure:
-    """A family, the structural terms its coefficients belong to, which is an instrument, and which are constant."""
+    """A family, the structural terms its coefficients belong to, which are instruments, and what is constant."""
 
     family: Family
     terms: tuple[str, ...]
-    instrument: str | None = None  # the term that moves the second outcome, the treatment, and through it the first
+    instruments: Instruments | None = None
     constant: tuple[str, ...] = ()  # the columns of theta that are the same for all x
 
     @property
@@ -59,9 +66,11 @@ class Structure:
         return tuple(j for j, name in enumerate(self.names) if name not in self.constant)
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """The coefficients of an instrument: for the outcome (reduced form), and for the treatment (first stage)."""
-        return () if self.instrument is None else tuple(one + self.instrument for one in self.family.prefixes)
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """The coefficients of the instruments: for the outcome (reduced form), and each treatment (first stages)."""
+        if self.instruments is None:
+            return ()
+        return tuple(tuple(one + term for term in self.instruments.terms) for one in self.family.prefixes)
 
     @property
     def intercept(self) -> int | None:

@@ -1,6 +1,6 @@
 """The summary of a fit: which facts, estimates and warnings go into its header, tables and notes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,9 +9,11 @@ from .call import Call
 from .design import Design
 from .estimates import Estimates
 from .goodness import Goodness
+from .instruments import strengths
 from .report.covariance import Covariance
 from .report.summary import Summary
 from .report.table import Table
+from .structure import Structure
 
 WEAK = 10  # first-stage F below which an instrument is called weak
 
@@ -31,10 +33,9 @@ class Facts:
 
 
 def summarise(
-    facts: Facts, design: Design, averages: Estimates, effects: Estimates | None, alpha: float,
-    stages: Sequence[str] = (),
+    facts: Facts, design: Design, averages: Estimates, effects: Estimates | None, alpha: float, structure: Structure,
 ) -> Summary:  # fmt: skip
-    """Assemble the summary in statsmodels' layout; `stages` names the coefficients of an instrument."""
+    """Assemble the summary in statsmodels' layout."""
     dropped = sum(design.dropped.values())
     left = {cause: count for cause, count in design.dropped.items() if count}
     causes = ", ".join(f"{cause} {count:,}" if len(left) > 1 else cause for cause, count in left.items())
@@ -59,20 +60,41 @@ def summarise(
     if moved is not None:
         diagnostics.append(("Largest correction:", f"{moved:.2f} std err"))
     notes = list(facts.notes)
-    if stages:
-        strength = float(averages.select(stages[1:]).zvalues[0] ** 2)
-        diagnostics.append(("First-stage F:", f"{strength:.1f}"))
+    for name, strength in _strengths(structure, averages):
+        diagnostics.append((f"First-stage F{name}:", f"{strength:.1f}"))
         if strength < WEAK:
-            notes.append(
-                f"The instrument is weak: the F statistic of its average effect on the treatment is {strength:.1f}, "
-                f"below {WEAK}, where the normal law describes a ratio badly (Staiger and Stock 1997)."
-            )
+            notes.append(_weak(structure, name, strength))
     if diagnostics:
         tables.append(Table.from_pairs(diagnostics, title="Diagnostics"))
     return Summary(
         f"{'Regression' if facts.constant else 'Structural Regression'} Results", header, tuple(tables),
         (*notes, *design.notes),
     )  # fmt: skip
+
+
+def _strengths(structure: Structure, averages: Estimates) -> list[tuple[str, float]]:
+    """First-stage F's, with what their names end with where there are several."""
+    if structure.instruments is None:
+        return []
+    names = [name for stage in structure.stages[1:] for name in stage]
+    first, treatments = averages.select(tuple(names)), structure.family.labels[1:]
+    slopes = first.value.reshape(len(treatments), -1)
+    found = strengths(np.array(structure.instruments.spread), slopes, first.cov, treatments)
+    return [("" if len(treatments) == 1 else f", {name} given the others", strength) for name, strength in found]
+
+
+def _weak(structure: Structure, name: str, strength: float) -> str:
+    """The note on weak instruments."""
+    assert structure.instruments is not None
+    if name:
+        what = f"The instruments are weak for {name[2:]}: the conditional F statistic is {strength:.1f}"
+        return f"{what}, below {WEAK}, where the normal law describes a ratio badly (Sanderson and Windmeijer 2016)."
+    one = len(structure.instruments.terms) == 1
+    what, whose = ("instrument is", "its") if one else ("instruments are", "their")
+    return (
+        f"The {what} weak: the F statistic of {whose} average effect on the treatment is {strength:.1f}, below {WEAK}, "
+        "where the normal law describes a ratio badly (Staiger and Stock 1997)."
+    )
 
 
 def _alternatives(design: Design) -> str:

@@ -196,20 +196,6 @@ def test_compensating_variation() -> None:
             experiment().estimate(odd)
 
 
-def test_effects_need_the_law_of_the_choice_sets() -> None:
-    data, _ = drawn()
-    result = deepreg.choice("chosen ~ price | x0", data[data.task < 300], unit="task", alternative="mode").fit(**FIT)
-    with pytest.raises(NotAvailable, match="Randomised"):
-        result.estimate(ChoiceEffect("price", of="a"))
-
-
-class Cost(Coefficient):
-    """A target that reads a number of each row."""
-
-    def numbers(self, design: object, frame: pd.DataFrame) -> np.ndarray:
-        return frame[["price"]].to_numpy()
-
-
 class Overlap(Coefficient):
     """A target with weights by residuals of rows."""
 
@@ -228,9 +214,8 @@ def test_targets_of_ordinary_rows() -> None:
         found.value[[0, 2]], [-result.params.time / result.params.price, 2 * result.params.price]
     )
     np.testing.assert_allclose(found.plug_in[1], own.var(), rtol=1e-8)  # type: ignore[index]
-    for target in (Cost("price"), Overlap("price")):
-        with pytest.raises(OptionError, match=r"from each row of the data, but a choice.*ChoiceEffect"):
-            result.estimate(target)
+    with pytest.raises(OptionError, match=r"from each row of the data, but a choice.*ChoiceEffect"):
+        result.estimate(Overlap("price"))
     for silent in (targets.TailProbability(1), targets.ConditionalVariance()):
         with pytest.raises(NotAvailable, match="conditional_logit"):
             result.estimate(silent)

@@ -94,9 +94,9 @@ def test_a_file_keeps_the_instrument(tmp_path) -> None:
     [
         ("y ~ [t ~ z] | x", "logit", OptionError, "family='logit'.*an instrument, which family='linear' takes"),
         ("y + t ~ z", "poisson", OptionError, "several outcomes, which family='linear' takes"),
-        ("y ~ [t ~ g] | x", "linear", DataError, "instrument 'g'.*is none of the columns.*0 and 1"),
-        ("y ~ [t ~ z] + [s ~ x]", "linear", FormulaError, "one treatment and one instrument"),
-        ("y ~ [t + s ~ z]", "linear", FormulaError, "one treatment and one instrument"),
+        ("y ~ [t ~ z * x]", "linear", DataError, r"instrument 'z \* x'.*is none of the terms.*z1 \+ z2 \+ z1:z2"),
+        ("y ~ [t ~ z] + [s ~ x]", "linear", FormulaError, "before the bar, and there is one"),
+        ("y ~ [t + s ~ z]", "linear", FormulaError, "2 treatments and 1 instruments. Give at least one for each"),
         ("y ~ s | [t ~ z]", "linear", FormulaError, "where none is taken"),
         ("y + g ~ z", "linear", DataError, "outcome 'g' is text"),
     ],

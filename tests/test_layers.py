@@ -17,10 +17,11 @@ LAYERS = (
     | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
+    {"instruments"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
     | {"charts"},
     {"theta", "report.summary", "report"},
-    {"law", "censoring", "spread"},
+    {"law", "censoring", "projection", "spread"},
     {"choicesets"},
     {"information"},
     {"curvature", "targets", "estimates"},

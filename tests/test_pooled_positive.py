@@ -207,3 +207,23 @@ def test_functions_of_the_features(family: str) -> None:
     assert effect.std_error[0] < 0.1 and effect.std_error[0] < (high - low).mean() / 3
     losses = fit.facts.loss
     assert losses["theta(x)"] < losses["homogeneous"] - 0.005
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e-4, 1e-5])
+def test_shares_that_hardly_vary_around_their_mean_have_a_precision(spread: float) -> None:
+    """The precision is m (1 - m) over the variance, where the loss would cancel if it were taken from logarithms."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    m = expit(-0.3 + 0.5 * x)
+    y = m + spread * rng.normal(size=300) * (m * (1 - m)) ** 0.5
+    found = deepreg.structural("y ~ x", pd.DataFrame({"y": y, "x": x}), "beta").fit()
+    np.testing.assert_allclose(found.params[["Intercept", "x"]], [-0.3, 0.5], atol=2 * spread)
+    np.testing.assert_allclose(found.params["log_precision"], -2 * np.log(spread), atol=0.3)
+
+
+def test_shares_that_do_not_vary_around_their_mean_are_refused() -> None:
+    x = np.random.default_rng(0).normal(size=300)
+    data = pd.DataFrame({"y": expit(-0.3 + 0.5 * x), "x": x})
+    with pytest.raises(DataError, match=r"all but exactly, so the precision passes 7e\+10.*fractional_logit") as caught:
+        deepreg.structural("y ~ x", data, "beta").fit()
+    assert "separated" not in str(caught.value) and "collinear" not in str(caught.value)

@@ -9,13 +9,14 @@ from ..errors import OptionError
 from .base import Family
 from .binary import CLogLog, Logit, Probit
 from .categorical import Multinomial
-from .choice import ConditionalLogit
+from .choice import Choice, ConditionalLogit
 from .combinatorial import Combinatorial
 from .continuous import Gaussian, Linear
 from .count import Poisson
 from .duration import Exponential, Gumbel, Weibull
 from .limited import Tobit, Truncated
 from .negbin import NegativeBinomial
+from .nested import NestedLogit
 from .ordered import OrderedLogit, OrderedProbit
 from .own import FromLoss, from_loss
 from .positive import Gamma, InverseGaussian, LogNormal, Tweedie
@@ -43,6 +44,7 @@ _FAMILIES: tuple[type[Family], ...] = (
     Logit,
     Multinomial,
     NegativeBinomial,
+    NestedLogit,
     OrderedLogit,
     OrderedProbit,
     Poisson,
@@ -59,6 +61,7 @@ _REGISTRY: dict[str, type[Family]] = {f.name: f for f in _FAMILIES}
 __all__ = [
     "Beta",
     "CLogLog",
+    "Choice",
     "Combinatorial",
     "ConditionalLogit",
     "Exponential",
@@ -78,6 +81,7 @@ __all__ = [
     "Logit",
     "Multinomial",
     "NegativeBinomial",
+    "NestedLogit",
     "OrderedLogit",
     "OrderedProbit",
     "Poisson",

@@ -1,6 +1,6 @@
-"""The family for the choice of one alternative out of a set."""
+"""The families for the choice of one alternative out of a set: what they share, and the conditional logit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -12,16 +12,18 @@ from .base import Family
 
 
 @dataclass(frozen=True)
-class ConditionalLogit(Family):
-    """Conditional logit: P(y = j) proportional to exp(d_j'theta) over the alternatives of the unit's choice set.
+class Choice(Family):
+    """What choices of one out of J alternatives share; a family adds its probabilities to it.
 
-    Units hold the position chosen, y (n,), the attributes of J alternatives, d (n, J, K), and which of them could be
-    chosen, mask (n, J). Means are the probabilities of the J alternatives, 0 for those out of the set. What is the same
-    for all alternatives of a set cancels, so there is no intercept. `deepreg.choice` makes such units. McFadden (1974).
+    Units hold the position chosen, y (n,), the attributes of the alternatives, d (n, J, K), and which of them could be
+    chosen, mask (n, J). Means are the probabilities of the J alternatives, 0 for those out of the set.
     """
 
     alternatives: tuple[str, ...] = ()
-    name: ClassVar[str] = "conditional_logit"
+
+    def among(self, alternatives: tuple[str, ...], named: bool) -> "Choice":
+        """The family for alternatives of these names, or of so many positions where they are not `named`."""
+        return replace(self, alternatives=alternatives)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -51,20 +53,43 @@ class ConditionalLogit(Family):
         return u._replace(d=(u.d - middle) * u.mask[..., None])
 
     def utilities(self, u: Units, theta: Tensor) -> Tensor:
-        """d_j'theta, minus infinity out of the choice set; (..., P) -> (..., J)."""
-        terms = [d * b[..., None] for d, b in zip(u.d.unbind(-1), theta.unbind(-1), strict=True)]
-        total = sum(terms[1:], terms[0]) + u.offset  # reducing a short axis is slow
-        return total.masked_fill(u.mask == 0, -torch.inf)
-
-    def inclusive(self, u: Units, theta: Tensor) -> Tensor:
-        return self.utilities(u, theta).logsumexp(-1)
+        """d_j'theta with the first K columns of theta, and the offset; (..., P) -> (..., J)."""
+        terms = [d * b[..., None] for d, b in zip(u.d.unbind(-1), theta.unbind(-1), strict=False)]
+        return sum(terms[1:], terms[0]) + u.offset  # reducing a short axis is slow
 
     def chosen(self, u: Units) -> Tensor:
         """True at the alternative chosen; (..., J)."""
         return u.y[..., None] == torch.arange(u.d.shape[-2], device=u.d.device)
 
+    def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
+        chance = self.mean(u, theta)
+        return torch.multinomial(chance.flatten(0, -2), 1, generator=generator).reshape(chance.shape[:-1]).to(theta)
+
+
+@dataclass(frozen=True)
+class ConditionalLogit(Choice):
+    """Conditional logit: P(y = j) proportional to exp(d_j'theta) over the alternatives of the unit's choice set.
+
+    Units hold the position chosen, y (n,), the attributes of J alternatives, d (n, J, K), and which of them could be
+    chosen, mask (n, J). Means are the probabilities of the J alternatives, 0 for those out of the set. What is the same
+    for all alternatives of a set cancels, so there is no intercept. `deepreg.choice` makes such units. McFadden (1974).
+
+    >>> from deepreg.families import ConditionalLogit
+    >>> ConditionalLogit(("bus", "car")).labels
+    ('P(bus)', 'P(car)')
+    """
+
+    name: ClassVar[str] = "conditional_logit"
+
+    def _present(self, u: Units, theta: Tensor) -> Tensor:
+        """Utilities, minus infinity out of the choice set; (..., P) -> (..., J)."""
+        return self.utilities(u, theta).masked_fill(u.mask == 0, -torch.inf)
+
+    def inclusive(self, u: Units, theta: Tensor) -> Tensor:
+        return self._present(u, theta).logsumexp(-1)
+
     def loss(self, u: Units, theta: Tensor) -> Tensor:
-        utilities = self.utilities(u, theta)
+        utilities = self._present(u, theta)
         return utilities.logsumexp(-1) - torch.where(self.chosen(u), utilities, 0.0).sum(-1)
 
     def derivatives(self, u: Units, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,8 +101,4 @@ class ConditionalLogit(Family):
         return score, (apart * chance[..., None]).mT @ apart
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
-        return self.utilities(u, theta).softmax(-1)
-
-    def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
-        chance = self.mean(u, theta)
-        return torch.multinomial(chance.flatten(0, -2), 1, generator=generator).reshape(chance.shape[:-1]).to(theta)
+        return self._present(u, theta).softmax(-1)

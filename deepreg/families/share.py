@@ -1,5 +1,6 @@
 """Families for an outcome between 0 and 1: quasi-likelihoods that need only the mean, and the beta law."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -59,6 +60,14 @@ class FractionalProbit(Fractional, Probit):
     name: ClassVar[str] = "fractional_probit"
 
 
+PRECISE = 25.0  # log precision beyond which the digits of a double do not say where the likelihood is greatest
+
+
+def _bregman(z: Tensor) -> Tensor:
+    """(1 + z) log(1 + z) - z; (...)."""
+    return (1 + z) * torch.log1p(z) - z
+
+
 @dataclass(frozen=True)
 class Beta(Family):
     """Beta likelihood of a share in (0, 1) with E[y] = m = sigmoid(d'theta) and precision exp(log_precision(x)).
@@ -83,7 +92,12 @@ class Beta(Family):
         log_m, log_rest = torch.nn.functional.logsigmoid(eta), torch.nn.functional.logsigmoid(-eta)
         log_y, log_other = y.log(), torch.log1p(-y)
         log_a, log_b = log_k + log_m, log_k + log_rest
-        divergence = log_a.exp() * (log_m - log_y) + log_b.exp() * (log_rest - log_other)
+        apart = torch.where(y < 0.5, log_m.exp() - y, (1 - y) - log_rest.exp())
+        near = apart.abs() < 0.1 * torch.minimum(y, 1 - y)  # where logarithms would cancel, times a large precision
+        apart = torch.where(near, apart, 0.0)
+        close = log_k.exp() * (y * _bregman(apart / y) + (1 - y) * _bregman(-apart / (1 - y)))
+        far = log_a.exp() * (log_m - log_y) + log_b.exp() * (log_rest - log_other)
+        divergence = torch.where(near, close, far)
         return stirling(log_a) + stirling(log_b) - stirling(log_k) + divergence + log_y + log_other
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
@@ -123,6 +137,15 @@ class Beta(Family):
         m, variance = u.y.mean(), u.y.var(correction=0)
         log_precision = (m * (1 - m) / variance - 1).clamp(1e-2, 1e6).log()
         return torch.cat([constant(u) * torch.logit(m), log_precision[None]])
+
+    def limit(self, u: Units, theta: Tensor, gradient: Tensor) -> str:
+        if float(theta[-1]) < PRECISE or float(gradient[-1]) > 0:
+            return ""
+        return (
+            f"the terms fit the shares all but exactly, so the precision passes {math.exp(PRECISE):.0e} on its way up: "
+            "what is left of them is rounding, or too little for a beta law. See whether a term was computed from the "
+            "outcome; for the mean alone choose family='fractional_logit'."
+        )
 
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
         edge = torch.finfo(theta.dtype)

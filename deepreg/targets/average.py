@@ -17,6 +17,15 @@ from ..units import Units
 from ..variables import Variable
 from .base import Scenario, Target
 
+_OF_CHOICES = {  # what answers the question where the alternatives have their own values
+    "": "Use targets.ChoiceEffect({which}) for the effect of one alternative's attribute, or estimate('coefficient').",
+    "Elasticity": "Use targets.ChoiceEffect({which}, on=..., elasticity=True) for own and cross elasticities.",
+    "Revenue": "Name the one whose price it is: targets.Revenue({which}, at=...).",
+    "Profit": "Name the one whose price it is: targets.Profit({which}, cost=..., at=...).",
+    "ConsumerSurplus": "Use targets.CompensatingVariation('price', {{'price': lambda frame: ...}}) for a change of it.",
+    "OptimalPrice": "Compare prices with targets.Profit({which}, cost=..., at=...).",
+}  # fmt: skip
+
 
 def variable(label: str, name: str | None, design: Design) -> Variable:
     """The structural variable of that name; raises OptionError naming the known ones."""
@@ -31,10 +40,11 @@ def variable(label: str, name: str | None, design: Design) -> Variable:
 def some_variable(label: str, design: Design) -> tuple[Variable, ...]:
     """The structural variables; raises OptionError where there are none."""
     if design.packing is not None:
+        numeric = [v.name for v in design.packing.attributes if v.sd is not None]
+        which = f"{(numeric or ['price'])[0]!r}, of={design.packing.names[0]!r}"
         raise OptionError(
             f"{label} moves a variable for all of a row, but a choice is among alternatives that have their own "
-            "values. Use targets.ChoiceEffect('price', of='train') for the effect of one alternative's attribute, or "
-            "estimate('coefficient')."
+            f"values. {_OF_CHOICES.get(label, _OF_CHOICES['']).format(which=which)}"
         )
     if not design.variables:
         raise OptionError(

@@ -15,6 +15,7 @@ from ..packing import Packing
 from ..structure import Structure
 from ..units import Units
 from .base import Scenario, Target
+from .ratio import NEAR, warn_near_zero
 
 _STEP = 1e-4  # in standard deviations of the attribute, or relative to it: truncation about 1e-8
 
@@ -61,8 +62,8 @@ class ChoiceEffect(Target):
             )
         if self.step is not None and not self.step > 0:
             raise OptionError(f"ChoiceEffect({self.name!r}, step={self.step!r}): give a number above 0.")
-        of = _alternative(f"ChoiceEffect({self.name!r}, of={self.of!r})", self.of, inside)
-        on = None if self.on is None else _alternative(f"ChoiceEffect({self.name!r}, on={self.on!r})", self.on, inside)
+        of = alternative(f"ChoiceEffect({self.name!r}, of={self.of!r})", self.of, inside)
+        on = None if self.on is None else alternative(f"ChoiceEffect({self.name!r}, on={self.on!r})", self.on, inside)
         if self.elasticity and on is None and not bool(design.units.mask.all()):
             raise OptionError(
                 f"ChoiceEffect({self.name!r}, of={of!r}, elasticity=True): choice sets differ, and so do the units "
@@ -159,7 +160,10 @@ class CompensatingVariation(Target):
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         before, after = (structure.family.inclusive(one, theta) for one in (u, *scenarios))
-        return ((before - after) / theta[..., structure.names.index(str(self.price))])[..., None]
+        price = theta[..., structure.names.index(str(self.price))]
+        what = f"the coefficient of {self.price}"
+        warn_near_zero("CompensatingVariation", what, price, NEAR, "Leave out of the features what moves it there.")
+        return ((before - after) / price)[..., None]
 
 
 def some_sets(label: str, design: Design) -> Packing:
@@ -172,7 +176,7 @@ def some_sets(label: str, design: Design) -> Packing:
     return design.packing
 
 
-def _alternative(asked: str, value: object, inside: Packing) -> object:
+def alternative(asked: str, value: object, inside: Packing) -> object:
     """The alternative that is meant by its value, or the text of it."""
     found = [one for one in inside.alternatives if one == value or str(one) == value]
     if not found:

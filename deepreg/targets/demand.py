@@ -14,6 +14,7 @@ from ..units import Units
 from . import setting
 from .average import shown, variable
 from .base import Scenario, Target
+from .choice import alternative
 from .marginal import AME
 from .ratio import warn_near_zero
 
@@ -60,37 +61,40 @@ class Elasticity(AME):
 class Revenue(Target):
     """E[price * mean(price)] per row, with the price as observed, or set by `at`. Units of price times outcome.
 
-    `at` is a number, the name of a column, an array with a value for each row used, or a function of the frame.
-    Raises OptionError where the price is no numeric structural variable, or `at` is not one of these.
+    `at` is a number, the name of a column, an array with a value for each row used, or a function of the frame. Among
+    alternatives, `of` names the one whose price it is: its price times its probability, 0 for units whose set lacks it,
+    with all other prices as they are. Raises OptionError where the price is no numeric structural variable, `of` no
+    alternative, or `at` is not one of these.
 
     >>> from deepreg.targets import Revenue
     >>> Revenue("price", at=10.0)
-    Revenue(name='price', at=10.0)
+    Revenue(name='price', at=10.0, of=None)
     """
 
     name: str
     at: Any = None
+    of: object = None
     label: ClassVar[str] = "revenue"
     example: ClassVar[str] = "Revenue('price', at=10)"
 
     def bind(self, design: Design) -> "Revenue":
-        return replace(self, at=bound_price("Revenue", self.name, self.at, design))
+        return replace(self, **bound_price("Revenue", self.name, self.at, self.of, design))
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        return structure.each([f"Revenue {self.name}{_where(self.at)}"])
+        return _each(structure, f"Revenue {self.name}", self.of, _where(self.at))
 
     def observed(self, design: Design) -> bool:
-        return self.at is None or len(design.variables) > 1 or setting.moves(self.at, design)
+        return self.of is not None or self.at is None or len(design.variables) > 1 or setting.moves(self.at, design)
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
-        return (at_price(self.name, self.at),)
+        return (at_price(self.name, self.at, self.of, design),)
 
     def numbers(self, design: Design, frame: pd.DataFrame) -> np.ndarray:
         return setting.numeric("Revenue", self.name if self.at is None else self.at, frame)[:, None]
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         here, price = scenarios
-        return price.d * structure.mean(here, theta)
+        return _sold(structure, here, theta, self.of) * _price(structure, price.d, self.of)
 
 
 @dataclass(frozen=True)
@@ -99,32 +103,35 @@ class Profit(Target):
 
     Cost and `at` are numbers, names of columns, arrays with a value for each row used, or functions of the frame. A
     cost that varies has to be a function of the features, or independent of the price given them: put its column among
-    the features. Raises OptionError as `Revenue`, DataError where a cost is no finite number.
+    the features. Among alternatives, `of` names the one that is sold, as in `Revenue`. Raises OptionError as `Revenue`,
+    DataError where a cost is no finite number.
 
     >>> from deepreg.targets import Profit
     >>> Profit("price", cost=2.0, at=10.0)
-    Profit(name='price', cost=2.0, at=10.0)
+    Profit(name='price', cost=2.0, at=10.0, of=None)
     """
 
     name: str
     cost: Any
     at: Any = None
+    of: object = None
     label: ClassVar[str] = "profit"
     example: ClassVar[str] = "Profit('price', cost=2, at=10)"
 
     def bind(self, design: Design) -> "Profit":
         cost = setting.bound("Profit(cost=)", self.cost, design)
-        return replace(self, at=bound_price("Profit", self.name, self.at, design), cost=cost)
+        return replace(self, cost=cost, **bound_price("Profit", self.name, self.at, self.of, design))
 
     def names(self, structure: Structure, design: Design) -> tuple[str, ...]:
-        return structure.each([f"Profit {self.name}{_where(self.at)}, cost {setting.called(self.cost)}"])
+        more = f"{_where(self.at)}, cost {setting.called(self.cost)}"
+        return _each(structure, f"Profit {self.name}", self.of, more)
 
     def observed(self, design: Design) -> bool:
-        price = self.at is None or setting.moves(self.at, design)
+        price = self.of is not None or self.at is None or setting.moves(self.at, design)
         return price or len(design.variables) > 1 or setting.moves(self.cost, design)
 
     def scenarios(self, design: Design) -> tuple[Scenario, ...]:
-        return (at_price(self.name, self.at),)
+        return (at_price(self.name, self.at, self.of, design),)
 
     def numbers(self, design: Design, frame: pd.DataFrame) -> np.ndarray:
         price = setting.numeric("Profit", self.name if self.at is None else self.at, frame)
@@ -132,8 +139,8 @@ class Profit(Target):
 
     def h(self, structure: Structure, theta: Tensor, u: Units, *scenarios: Units) -> Tensor:
         here, numbers = scenarios
-        price, cost = numbers.d[..., :1], numbers.d[..., 1:]
-        return (price - cost) * structure.mean(here, theta)
+        margin = numbers.d[..., :1] - numbers.d[..., 1:]
+        return _sold(structure, here, theta, self.of) * _price(structure, margin, self.of)
 
 
 @dataclass(frozen=True)
@@ -194,15 +201,50 @@ def price_range(label: str, name: str, lo: object, hi: object, design: Design) -
     return low, high
 
 
-def bound_price(label: str, name: str, at: object, design: Design) -> object:
-    """What the price is set to, checked; None as observed."""
-    check_price(label, name, design)
-    return None if at is None else setting.bound(f"{label}(at=)", at, design)
+def bound_price(label: str, name: str, at: object, of: object, design: Design) -> dict[str, Any]:
+    """What the price is set to, None as observed, and whose it is, checked: the fields `at` and `of`."""
+    if of is None:
+        check_price(label, name, design)
+    elif design.packing is None:
+        raise OptionError(f"{label}({name!r}, of={of!r}): {design.formula!r} is of no alternatives; leave of= out.")
+    else:
+        known = [v.name for v in design.packing.attributes if v.sd is not None]
+        if name not in known:
+            raise OptionError(
+                f"{label}({name!r}, of={of!r}): the numeric attributes of this model are "
+                f"{', '.join(map(repr, known)) or 'none'}."
+            )
+        of = alternative(f"{label}({name!r}, of={of!r})", of, design.packing)
+    return {"at": None if at is None else setting.bound(f"{label}(at=)", at, design), "of": of}
 
 
-def at_price(name: str, at: object) -> Scenario:
-    """The edit that sets the price."""
-    return {} if at is None else {name: lambda frame: setting.read(at, frame)}
+def at_price(name: str, at: object, of: object, design: Design) -> Scenario:
+    """The edit that sets the price, of one alternative where it is named."""
+    if at is None:
+        return {}
+    if of is None or design.packing is None:
+        return {name: lambda frame: setting.read(at, frame)}
+    column = design.packing.alternative
+    return {name: lambda frame: np.where(frame[column] == of, setting.read(at, frame), frame[name])}
+
+
+def _place(structure: Structure, of: object) -> int:
+    return structure.family.labels.index(f"P({of})")
+
+
+def _each(structure: Structure, what: str, of: object, more: str) -> tuple[str, ...]:
+    return structure.each([what + more]) if of is None else (f"{what} of {of}{more}",)
+
+
+def _sold(structure: Structure, here: Units, theta: Tensor, of: object) -> Tensor:
+    """Each mean, or the probability of one alternative; (..., M) or (..., 1)."""
+    mean = structure.mean(here, theta)
+    return mean if of is None else mean[..., [_place(structure, of)]]
+
+
+def _price(structure: Structure, value: Tensor, of: object) -> Tensor:
+    """A number of each row, (..., 1), or of the one alternative's among them, (..., J, 1) -> (..., 1)."""
+    return value if of is None else value[..., _place(structure, of), :]
 
 
 def _where(at: object) -> str:

@@ -43,6 +43,11 @@ def bound(label: str, given: object, design: Design, of: Variable | None = None)
                 "value for each row used, or a function of the frame."
             )
         return value
+    if design.packing is not None:
+        raise OptionError(
+            f"{label}: an array has a value for each row, and a choice has several rows. Give one value, the name of a "
+            "column, or a function of the frame such as lambda frame: 0.9 * frame.price."
+        )
     rows = design.index[design.rows] if len(design.rows) else None
     return tuple(matched(given, rows, design.n, label, "value").tolist())
 
