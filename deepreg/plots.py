@@ -335,13 +335,13 @@ def calibration(
     x = frame["predicted"].to_numpy(np.float64)
     ends = np.array([x.min(), x.max()])
     ax.axhline(average, color="0.6", linewidth=0.8, linestyle="-.", zorder=0, label="average")
-    ax.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="predicted = estimated")
+    ax.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="diagonal")
     ax.plot(ends, average + slope * (ends - centre), color="black", linewidth=1, linestyle="--", label="linear fit")
     ax.vlines(x, frame["lower"], frame["upper"], color="0.6", linewidth=1, label=f"{level} joint")
     ax.vlines(x, frame["low"], frame["high"], color="black", linewidth=2.2, label=f"{level} each")
     ax.plot(x, frame["coef"], "o", color="black", markersize=4.5)
     _label(ax, own, xlabel, ylabel)
-    _legend(ax, own, 2)
+    _legend(ax, own)
     return ax
 
 

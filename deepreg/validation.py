@@ -6,7 +6,6 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 
 from . import asked, heterogeneity
 from .curve import matched
@@ -244,11 +243,9 @@ class Validation:
         chosen = slice(None) if pick is None else slice(pick, pick + 1)
         names = average.names[chosen] if len(average.names) > 1 else (column,)
         assert average.psi is not None
-        clustered = average.sampling.kind == "cluster"
         sampling = replace(
-            average.sampling, weight=average.sampling.weight.cpu().double(),
-            cluster=average.sampling.cluster.cpu() if clustered else torch.zeros(len(scores.score[0]), 0).long(),
-        )  # fmt: skip
+            average.sampling, weight=average.sampling.weight.cpu().double(), cluster=average.sampling.cluster.cpu()
+        )
         if priority is None:
             place = scores.effects(known[column]).cpu().numpy()[..., chosen]
         else:

@@ -258,7 +258,7 @@ def test_the_scores_of_in_sample_predictions_are_the_known_ones() -> None:
 
 def test_out_of_fold_predictions_are_worse_than_in_sample_ones_look() -> None:
     data, want = read("a"), read("honest").set_index("prediction")
-    for name, column in (("random_pred (seed)", "s_random"), ("oracle true_cate", "true_cate"),
+    for name, column in (("random_pred", "s_random"), ("oracle true_cate", "true_cate"),
                          ("t_learner out-of-fold, min_samples_leaf=10", "s_oof")):  # fmt: skip
         for target in ("QINI", "AUTOC"):
             found = het.rate(data["dr"], data[column], target=target)

@@ -69,7 +69,9 @@ def test_the_covariance_is_that_of_the_result(clustered) -> None:
     score, effect = clustered.average_effect().psi[0, :, 0].numpy(), clustered.cate().iloc[:, 0].to_numpy()
     want = het.rate(score, effect, weights=DATA.w.to_numpy())
     np.testing.assert_allclose(robust.std_error, want.std_error * ((N - 1) / N) ** 0.5, rtol=1e-9)
-    assert "HC3" not in str(robust)
+    line = clustered.vcov("robust").heterogeneity.projection("x")
+    unclustered = het.projection(score, DATA.x.to_numpy(), weights=DATA.w.to_numpy(), vcov="HC3")
+    np.testing.assert_allclose(line.std_error, unclustered.std_error, rtol=1e-9)
 
 
 def test_predicted_effects_are_functions_of_the_features_alone() -> None:
@@ -134,7 +136,7 @@ def test_priorities_that_cannot_be_trusted_are_refused_or_warn(plain) -> None:
         found.toc(priority=DATA.t, share=[0.5, 1])
     arms = fit("y ~ C(arm) | x").heterogeneity
     with pytest.warns(DeepregWarning, match="with the treatment given the features"):
-        arms.rate("arm[b]", priority=(DATA.arm == "b") + DATA.x / 10)
+        arms.rate("arm[b]", priority=(DATA.arm == "b") * 1.0 - (DATA.arm == "c") + DATA.x / 10)
     arms.rate("arm[b]", priority=DATA.x)
     level = pd.Series(np.where(DATA.x > 0, "high", "low"), DATA.index)
     by = found.gates(groups=level.sample(frac=1, random_state=0))

@@ -62,8 +62,8 @@ def rate(
 
     References
     ----------
-    Yadlowsky, Fleming, Shah, Brunskill and Wager (2025), Journal of the American Statistical Association 120(549):
-    definitions 2 to 4. Estimates equal those of grf.
+    Yadlowsky, Fleming, Shah, Brunskill and Wager (2025), Journal of the American Statistical Association 120(549).
+    Estimates equal those of grf, up to the order of tied rows of different weights, which does not matter here.
 
     Examples
     --------
