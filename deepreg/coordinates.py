@@ -204,8 +204,7 @@ def _bending(family: Family, u: Units, theta: Tensor, covariance: Tensor) -> Ten
     inside = covariance[..., :size, :size]
 
     def weighed(at: Tensor) -> Tensor:
-        curved = family.information(u, at) if family.closed else family.derivatives(u, at)[1]
-        return 0.5 * (curved[..., :size, :size] * inside).sum((-1, -2))
+        return 0.5 * (family.curvature(u, at) * inside).sum((-1, -2))
 
     result = torch.zeros_like(theta)
     for j in range(size, theta.shape[-1]):

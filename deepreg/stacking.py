@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 
@@ -11,20 +13,19 @@ def stack(candidates: Tensor, loss: Callable[[Tensor], Tensor], steps: int = 100
 
     Ahrens, Hansen, Schaffer and Wiemann (2025). The weights are a softmax, found by L-BFGS from equal ones.
     """
-    logits = torch.zeros(
-        len(candidates), candidates.shape[-1], dtype=torch.float64, device=candidates.device, requires_grad=True
-    )
-    optimiser = torch.optim.LBFGS([logits], max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-10)
+    shape, device = (len(candidates), candidates.shape[-1]), candidates.device
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        value = loss((logits.softmax(0)[:, None, None, :] * candidates).sum(0))
-        value.backward()
-        return value
+    def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        with torch.enable_grad():
+            logits = torch.tensor(flat, device=device).reshape(shape).requires_grad_(True)
+            mean = loss((logits.softmax(0)[:, None, None, :] * candidates).sum(0))
+            (slope,) = torch.autograd.grad(mean, logits)
+        return float(mean.detach()), slope.flatten().cpu().numpy()
 
-    with torch.enable_grad():
-        optimiser.step(closure)
-    return logits.detach().softmax(0)
+    # scipy's, because that of torch.optim takes seconds to import the first time
+    options = {"maxiter": steps, "ftol": 1e-12, "gtol": 1e-8}
+    found = minimize(value, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options=options)
+    return torch.tensor(found.x, device=device).reshape(shape).softmax(0)
 
 
 def newton(loss: Callable[[Tensor], Tensor], start: Tensor, steps: int = 50) -> Tensor:

@@ -126,6 +126,15 @@ def test_draws_have_the_mean_and_the_information(name: str) -> None:
 
 
 @every
+def test_the_curvature_of_the_coefficients_is_a_part_of_the_information(name: str) -> None:
+    family = CASES[name].family
+    u, theta = units(CASES[name])
+    size = theta.shape[-1] - len(family.extra)
+    whole = family.information(u, theta) if family.closed else family.derivatives(u, theta)[1]
+    np.testing.assert_allclose(family.curvature(u, theta), whole[..., :size, :size], rtol=1e-12, atol=1e-14)
+
+
+@every
 def test_the_homogeneous_fit_recovers_what_was_drawn(name: str) -> None:
     case, n = CASES[name], 20_000
     family = case.family

@@ -192,6 +192,12 @@ class Family:
         parts = (weight[..., None, None] * self.derivatives(u._replace(y=y), theta)[1] for y, weight in nodes)
         return sum(parts, theta.new_zeros(()))
 
+    def curvature(self, u: Units, theta: Tensor) -> Tensor:
+        """information() of the coefficients alone where it is closed, else their Hessian; (..., P) -> (..., C, C)."""
+        whole = self.information(u, theta) if self.closed else self.derivatives(u, theta)[1]
+        size = whole.shape[-1] - len(self.extra)
+        return whole[..., :size, :size]
+
     def observed(self, u: Units, theta: Tensor, seen: Callable[[Tensor], Tensor]) -> Tensor:
         """information() of a family with `censored` outcomes, seen at times (Q, ...) with probability seen(times).
 

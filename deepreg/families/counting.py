@@ -26,8 +26,8 @@ class Law(Protocol):
     def slopes(self, *z: Tensor) -> tuple[Tensor, ...]:
         """The gradient of zero(); (...) each."""
 
-    def information(self, *z: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-        """E[Hessian of -log P(y)], S rows of S; (...) each."""
+    def information(self, *z: Tensor, own: bool = True) -> tuple[tuple[Tensor, ...], ...]:
+        """E[Hessian of -log P(y)], S rows of S; (...) each. Without `own`, 0 for those of ancillary parameters."""
 
     def draw(self, generator: torch.Generator, *z: Tensor) -> Tensor:
         """A count; (...)."""
@@ -51,7 +51,7 @@ class PoissonLaw:
     def slopes(self, *z: Tensor) -> tuple[Tensor, ...]:
         return (z[0].exp(),)
 
-    def information(self, *z: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+    def information(self, *z: Tensor, own: bool = True) -> tuple[tuple[Tensor, ...], ...]:
         return ((z[0].exp(),),)
 
     def draw(self, generator: torch.Generator, *z: Tensor) -> Tensor:
@@ -82,10 +82,10 @@ class NegbinLaw:
         first = (-log_alpha).exp() * torch.sigmoid(eta + log_alpha)
         return first, first - self.zero(*z)
 
-    def information(self, *z: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+    def information(self, *z: Tensor, own: bool = True) -> tuple[tuple[Tensor, ...], ...]:
         eta, log_alpha = z
         slope = self.slopes(*z)[0]  # mu / (1 + alpha mu)
-        return (slope, 0 * slope), (0 * slope, _of_log_alpha(eta, log_alpha))
+        return (slope, 0 * slope), (0 * slope, _of_log_alpha(eta, log_alpha) if own else 0 * slope)
 
     def draw(self, generator: torch.Generator, *z: Tensor) -> Tensor:
         eta, log_alpha = torch.broadcast_tensors(*z)

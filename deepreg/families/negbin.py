@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..units import Units
-from .base import Family, chained, natural, started
+from .base import Family, chained, natural, started, weighted
 from .counting import Law, NegbinLaw
 
 _GONE = 1e-7  # a variance above the mean, or a share of zeros, that is next to nothing
@@ -52,6 +52,9 @@ class NegativeBinomial(Family):
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
         return chained(stacked(self.law.information(*natural(u, theta))), u)
+
+    def curvature(self, u: Units, theta: Tensor) -> Tensor:
+        return weighted(u, self.law.information(*natural(u, theta), own=False)[0][0])
 
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
         return self.law.draw(generator, *natural(u, theta))

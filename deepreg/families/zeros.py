@@ -81,10 +81,17 @@ class ZeroInflatedPoisson(Family):
         return without_dispersion(u, theta, gradient, "zip") if scale else ""
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
+        return self._information(u, theta, own=True)
+
+    def curvature(self, u: Units, theta: Tensor) -> Tensor:
+        size = theta.shape[-1] - len(self.extra)
+        return self._information(u, theta, own=False)[..., :size, :size]
+
+    def _information(self, u: Units, theta: Tensor, own: bool) -> Tensor:
         eta, zeta, *scale = natural(u, theta, 2)
         structural, chance = torch.sigmoid(zeta), torch.sigmoid(-zeta - self.law.zero(eta, *scale))
         slopes = stretched(self.law.slopes(eta, *scale), torch.ones_like(eta))
-        count = bordered(self.law.information(eta, *scale))
+        count = bordered(self.law.information(eta, *scale, own=own))
         own = (structural * torch.sigmoid(-zeta))[..., None, None] * _place(slopes)
         lost = (structural * chance)[..., None, None] * slopes[..., :, None] * slopes[..., None, :]
         return chained(own + torch.sigmoid(-zeta)[..., None, None] * count - lost, u, 2)
@@ -171,12 +178,19 @@ class HurdlePoisson(Family):
         return without_dispersion(u, theta, gradient, "hurdle_poisson")
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
+        return self._information(u, theta, own=True)
+
+    def curvature(self, u: Units, theta: Tensor) -> Tensor:
+        size = theta.shape[-1] - len(self.extra)
+        return self._information(u, theta, own=False)[..., :size, :size]
+
+    def _information(self, u: Units, theta: Tensor, own: bool) -> Tensor:
         eta, zeta, *scale = natural(u, theta, 2)
         mass = self.law.zero(eta, *scale)
         some = -torch.expm1(-mass)
         slopes = stretched(self.law.slopes(eta, *scale), torch.zeros_like(eta))
         lost = ((-mass).exp() / some)[..., None, None] * slopes[..., :, None] * slopes[..., None, :]
-        truncated = (bordered(self.law.information(eta, *scale)) - lost) / some[..., None, None]
+        truncated = (bordered(self.law.information(eta, *scale, own=own)) - lost) / some[..., None, None]
         positive = torch.sigmoid(zeta)[..., None, None]
         return chained(positive * (truncated + (1 - positive) * _place(slopes)), u, 2)
 
