@@ -7,25 +7,33 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+_ROUNDING = 1e-9  # of a weight, below which it is 0
 
-def stack(candidates: Tensor, loss: Callable[[Tensor], Tensor], steps: int = 100) -> Tensor:
+
+def stack(candidates: Tensor, loss: Callable[[Tensor], Tensor], steps: int = 200) -> Tensor:
     """Weights (C, P), each column summing to 1, of held-out outputs (C, R, n, P) under a mean loss (R, n, P) -> ().
 
-    Ahrens, Hansen, Schaffer and Wiemann (2025). The weights are a softmax, found by L-BFGS from equal ones.
+    Ahrens, Hansen, Schaffer and Wiemann (2025). By sequential quadratic programming from equal weights, which reaches a
+    weight of 0; of a convex loss it is the minimum.
     """
     shape, device = (len(candidates), candidates.shape[-1]), candidates.device
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
         with torch.enable_grad():
-            logits = torch.tensor(flat, device=device).reshape(shape).requires_grad_(True)
-            mean = loss((logits.softmax(0)[:, None, None, :] * candidates).sum(0))
-            (slope,) = torch.autograd.grad(mean, logits)
+            share = torch.tensor(flat, device=device).reshape(shape).requires_grad_(True)
+            mean = loss((share[:, None, None, :] * candidates).sum(0))
+            (slope,) = torch.autograd.grad(mean, share)
         return float(mean.detach()), slope.flatten().cpu().numpy()
 
-    # scipy's, because that of torch.optim takes seconds to import the first time
-    options = {"maxiter": steps, "ftol": 1e-12, "gtol": 1e-8}
-    found = minimize(value, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options=options)
-    return torch.tensor(found.x, device=device).reshape(shape).softmax(0)
+    sums = np.tile(np.eye(shape[1]), shape[0])  # (P, C P)
+    found = minimize(
+        value, np.full(sums.shape[1], 1 / shape[0]), jac=True, method="SLSQP", bounds=[(0.0, 1.0)] * sums.shape[1],
+        constraints={"type": "eq", "fun": lambda flat: sums @ flat - 1, "jac": lambda flat: sums},
+        options={"maxiter": steps, "ftol": 1e-14},
+    )  # fmt: skip
+    share = torch.tensor(found.x, device=device).reshape(shape)
+    share = torch.where(share > _ROUNDING, share, 0.0)
+    return share / share.sum(0)
 
 
 def newton(loss: Callable[[Tensor], Tensor], start: Tensor, steps: int = 50) -> Tensor:

@@ -120,14 +120,13 @@ def test_ten_times_the_exposure_moves_the_intercept_alone(family, outcome, learn
 
 
 def test_an_offset_that_is_a_function_of_the_features_goes_into_the_intercept():
-    data = frame().assign(z=lambda f: 0.8 * f.x)
+    data = frame(3000).assign(z=lambda f: 0.8 * f.x)
     how = QUICK | {"learners": "smooth"}
     plain = deepreg.structural("c ~ t | x", data, "poisson").fit(**how)
     res = deepreg.structural("c ~ t | x", data, "poisson", offset="z").fit(**how)
     gap = res.theta().Intercept + data.z - plain.theta().Intercept
-    assert gap.abs().mean() < 0.5 * res.bse.Intercept and plain.params.t == pytest.approx(
-        res.params.t, abs=0.2 * res.bse.t
-    )
+    assert gap.abs().mean() < 0.2 * res.bse.Intercept
+    assert plain.params.t == pytest.approx(res.params.t, abs=0.05 * res.bse.t)
 
 
 @pytest.mark.parametrize("family", ["poisson", "logit"])
