@@ -16,7 +16,8 @@ LAYERS = (
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
-    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
+    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"}
+    | {"pointwise"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"},
     {"theta", "report.summary", "report"},
     {"law", "censoring", "spread"},
@@ -26,7 +27,7 @@ LAYERS = (
     {"influence", "summary", "comparison", "asked", "best"},
     {"kept", "reading"},
     {"portable", "figures"},
-    {"shapes", "page"},
+    {"shapes", "page", "effects"},
     {"persist"},
     {"results", "diagnostics"},
     {"model", "interop", "report.column"},
