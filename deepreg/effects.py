@@ -305,9 +305,14 @@ def _columns(fit: Fit, question: Question) -> list[Column]:
     return list(_derivatives(design))
 
 
+def levels_of(design: Design, name: str) -> bool:
+    """Whether a treatment has levels, and not numbers with a derivative."""
+    return design.recipe.columns[name].kind != "number"
+
+
 def _derivatives(design: Design) -> Iterator[Column]:
     for v in design.variables:
-        if design.recipe.columns[v.name].kind == "number":
+        if not levels_of(design, v.name):
             step = float(AME(v.name).bind(design).step or 0)
             yield Column(v.name, v.name, step=step)
         else:
