@@ -141,12 +141,16 @@ def matrix(role: str, values: Any, prefix: str) -> Matrix:
 
 
 def beside(parts: dict[str, Matrix]) -> pd.Index:
-    """The index of all of them; DataError where lengths, or the labels of pandas objects, differ."""
+    """The index of all of them; DataError where lengths or labels of pandas objects differ, or values are missing."""
     first, *others = parts
     for role in others:
         one, many = len(parts[role].frame), len(parts[first].frame)
         if one != many:
             raise DataError(f"{first} has {many} rows, but {role} has {one}; give one for each row.")
+    for role, part in parts.items():
+        counts = {name: int(door.missing(door.plain(part.frame[name])).sum()) for name in part.frame}
+        if shown := ", ".join(f"{count} in {name!r}" for name, count in counts.items() if count):
+            raise DataError(f"{role} has missing or infinite values, {shown}. Leave these rows out, or fill them in.")
     labelled = [role for role, part in parts.items() if part.indexed]
     for role in labelled[1:]:
         if not parts[role].frame.index.equals(parts[labelled[0]].frame.index):

@@ -37,6 +37,7 @@ class Derivative:
     """What a small change of the treatments does at T; of a treatment with levels, each level against the first."""
 
     T: Any
+    levels: tuple[Any, ...] = ()  # of a single treatment, in order, where it is not that of the regression
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,16 @@ def linear(structure: Structure) -> bool:
     return structure.family.identity or isinstance(structure.family, LinearSystem)
 
 
+def check_linear(structure: Structure) -> None:
+    """Raise NotAvailable where theta(x) is no effect."""
+    if not linear(structure):
+        raise NotAvailable(
+            f"const_marginal_effect() is theta(x) where it is the effect itself, but with family "
+            f"{structure.family.name!r} theta(x) moves an index behind the mean. Use effect(X, T0=, T1=) or "
+            "marginal_effect(T, X) for the mean outcome, and theta(X) of the result for the coefficients."
+        )
+
+
 def uniform(fit: Fit) -> bool:
     """Whether effects are the same at every x: no features, and controls that move none of them."""
     return bool(fit.scores.constant) or (linear(fit.structure) and not fit.design.features)
@@ -178,12 +189,7 @@ def answer(fit: Fit, question: Question, new: object, errors: bool) -> Inference
     known = treatments(fit)
     if isinstance(question, Slopes):
         settings = []
-        if not linear(fit.structure):
-            raise NotAvailable(
-                f"const_marginal_effect() is theta(x) where it is the effect itself, but with family "
-                f"{fit.structure.family.name!r} theta(x) moves an index behind the mean. Use effect(X, T0=, T1=) or "
-                "marginal_effect(T, X) for the mean outcome, and theta(X) of the result for the coefficients."
-            )
+        check_linear(fit.structure)
     else:
         given = (question.T0, question.T1) if isinstance(question, Change) else (question.T,)
         labels = ("T0", "T1") if isinstance(question, Change) else ("T",)
@@ -298,11 +304,11 @@ def _columns(fit: Fit, question: Question) -> list[Column]:
         return [Column(name) for name in treatments(fit)]
     if isinstance(question, Slopes):
         single = len(design.variables) == 1 and len(structure.terms) - (structure.intercept is not None)
-        each = list(_derivatives(design))
+        each = list(_derivatives(design, ()))
         if single and single == len(each):  # a coefficient for each treatment, which names it
             return each
         return [Column(name) for j, name in enumerate(structure.terms) if j != structure.intercept]
-    return list(_derivatives(design))
+    return list(_derivatives(design, question.levels))
 
 
 def levels_of(design: Design, name: str) -> bool:
@@ -310,14 +316,19 @@ def levels_of(design: Design, name: str) -> bool:
     return design.recipe.columns[name].kind != "number"
 
 
-def _derivatives(design: Design) -> Iterator[Column]:
+def changes(design: Design, name: str, levels: tuple[Any, ...]) -> list[tuple[object, object]]:
+    """Each level of a treatment and the one it is measured against: the first of `levels`, or the regression's."""
+    return [(level, levels[0]) for level in levels[1:]] or ATE(name).pairs(design)
+
+
+def _derivatives(design: Design, levels: tuple[Any, ...]) -> Iterator[Column]:
     for v in design.variables:
         if not levels_of(design, v.name):
             step = float(AME(v.name).bind(design).step or 0)
             yield Column(v.name, v.name, step=step)
         else:
-            pairs = ATE(v.name).pairs(design)
-            yield from (Column(f"{v.name}_{shown(hi)}", v.name, hi, lo) for hi, lo in pairs)
+            for hi, lo in changes(design, v.name, levels):
+                yield Column(f"{v.name}_{shown(hi)}", v.name, hi, lo)
 
 
 def _values(

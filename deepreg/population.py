@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from .effects import Change, Derivative, Question, levels_of
+from .effects import Change, Derivative, Question, changes, levels_of
 from .errors import OptionError
 from .estimates import Estimates
 from .results import Results
-from .targets import AME, ATE, Coefficient, Contrast, IVEffect, Target
+from .targets import AME, Coefficient, Contrast, IVEffect, Target
 
 
 def average(result: Results, question: Question, errors: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ def _estimates(result: Results, question: Question) -> Estimates:
     observed = all(isinstance(value, str) and value == name for name, value in at.items())
     for v in design.variables:
         if levels_of(design, v.name):
-            pairs = ATE(v.name).pairs(design)
+            pairs = changes(design, v.name, question.levels)
             targets += [Contrast({**at, v.name: hi}, {**at, v.name: lo}, f"{v.name}: {hi} vs {lo}") for hi, lo in pairs]
             per += [1.0] * len(pairs)
             continue

@@ -9,12 +9,12 @@ import pandas as pd
 
 from . import arrays
 from .arrays import Matrix
-from .effects import Change, Derivative, Effects, Question, Slopes, answer
+from .effects import Change, Derivative, Effects, Question, Slopes, answer, check_linear, linear
 from .errors import DataError, NotAvailable, OptionError
 from .estimator import Learner
 from .pointwise import BootstrapInference, Inference, Population
 from .population import average
-from .treatments import Treatments, coded, terms
+from .treatments import Treatments, terms
 
 INFERENCE = ("auto", "posterior")
 PREFIX = {"Y": "y", "T": "t", "X": "x", "W": "w", "Z": "z", "sample_weight": "weight", "groups": "group"}
@@ -47,7 +47,8 @@ class StructuralModel(Effects, Learner):
         Whether T is one column of levels, of which the first is the baseline. By default text, categories, and true and
         false are levels, and numbers are numbers.
     categories : "auto" or list
-        The levels in order, the baseline first; by default sorted.
+        The levels in order, the baseline first; by default sorted. The order moves no effect of a level on another, and
+        not the table of result_, whose baseline is the first level of the sorted ones.
     treatment_featurizer : formula or transformer, optional
         phi: the terms of a formula in the names of T, such as "t + I(t**2)" or "bs(t, df=4)" (T without names is t, or
         t0, t1 ...); or an object with fit() and transform(), such as PolynomialFeatures(2, include_bias=False).
@@ -109,8 +110,7 @@ class StructuralModel(Effects, Learner):
         phi = self.treatment_featurizer
         treatments = Treatments.of(parts["T"], self.discrete_treatment, self.categories, phi is not None)
         frame = pd.concat([part.frame.reset_index(drop=True) for part in parts.values()], axis=1).set_axis(index)
-        if treatments.levels:
-            frame[columns["T"][0]] = coded(parts["T"].frame.iloc[:, 0], treatments.levels)
+        frame[columns["T"][0]] = treatments.coded(frame[columns["T"][0]])
         if "sample_weight" in parts:
             frame[columns["sample_weight"][0]] = arrays.positive(parts["sample_weight"].frame.iloc[:, 0])
         front, context = terms(columns["T"], columns.get("Z", []), phi, frame)
@@ -242,7 +242,12 @@ class StructuralModel(Effects, Learner):
 
     def _rows(self, X: object) -> pd.DataFrame:
         """New rows under the names of the fit."""
-        wanted = list(self.layout_.features)
+        wanted, result = list(self.layout_.features), self.result_
+        if result.design.controls and not linear(result.structure):
+            raise NotAvailable(
+                f"With family {result.structure.family.name!r} the effect at X depends on the controls W as well. Give "
+                "result_.effect() a DataFrame with the columns of both, or fit with the columns of W in X."
+            )
         if not wanted:
             raise DataError("The model was fitted without X, so effects are the same for all rows: leave X out.")
         given = arrays.matrix("X", X, PREFIX["X"])
@@ -267,7 +272,11 @@ class StructuralModel(Effects, Learner):
         read = self.layout_.treatments.values
         if isinstance(question, Change):
             return Change(read("T0", question.T0), read("T1", question.T1))
-        return Derivative(read("T", question.T)) if isinstance(question, Derivative) else question
+        levels = self.layout_.treatments.levels
+        if isinstance(question, Slopes) and levels:  # theta(x) with the baseline that was asked for
+            check_linear(self.result_.structure)
+            question = Derivative(levels[0])
+        return Derivative(read("T", question.T), levels) if isinstance(question, Derivative) else question
 
     def _check(self, inference: object) -> None:
         if isinstance(self.discrete_treatment, str) and self.discrete_treatment != "auto":

@@ -28,6 +28,10 @@ class Treatments:
         """Those of the array of a fit, read as StructuralModel says; raises OptionError and DataError."""
         return cls(tuple(T.frame), _levels(T, discrete, categories, featurized), T.vector)
 
+    def coded(self, values: pd.Series) -> pd.Series | pd.Categorical:
+        """The column of a formula: sorted categories, so that the baseline moves no effect, or the numbers."""
+        return pd.Categorical(door.plain(values).astype(object), sorted(self.levels)) if self.levels else values
+
     @property
     def shape(self) -> tuple[int, ...]:
         """d_t: none of a vector of numbers, and the levels but the baseline."""
@@ -67,9 +71,6 @@ class Treatments:
 def _levels(T: Matrix, wanted: str | bool, categories: Any, featurized: bool) -> tuple[Any, ...]:
     """The levels of a discrete treatment, the baseline first; () of numbers."""
     columns = [door.plain(T.frame[name]) for name in T.frame]
-    bare = [name for name, one in zip(T.frame, columns, strict=True) if door.missing(one).any()]
-    if bare:
-        raise DataError(f"T has values that are missing or infinite, in {bare[0]!r}. Leave these rows out.")
     texts = [isinstance(one.dtype, pd.CategoricalDtype | pd.BooleanDtype) for one in columns]
     if not (any(texts) if isinstance(wanted, str) else wanted):
         if any(texts):
@@ -115,18 +116,17 @@ def terms(T: list[str], Z: list[str], phi: Any, frame: pd.DataFrame) -> tuple[st
         return " + ".join(map(arrays.quoted, T)), {}
     if isinstance(phi, str):
         return phi, {}
-    if not callable(getattr(phi, "fit", None)) or not callable(getattr(phi, "transform", None)):
+    if (
+        isinstance(phi, type)
+        or not callable(getattr(phi, "fit", None))
+        or not callable(getattr(phi, "transform", None))
+    ):
         raise OptionError(
             f"treatment_featurizer={phi!r}: give the terms of a formula, such as 't + I(t**2)', or an object with "
             "fit() and transform()."
         )
     name = arrays.free("phi", frame)
     return f"{name}({', '.join(map(arrays.quoted, T))})", {name: _featurized(phi, frame[T].to_numpy(), T)}
-
-
-def coded(values: pd.Series, levels: tuple[Any, ...]) -> pd.Categorical:
-    """Values as a column whose first category is the baseline."""
-    return pd.Categorical(door.plain(values).astype(object), categories=list(levels))
 
 
 def _level(label: str, given: Any, levels: tuple[Any, ...]) -> Any:
