@@ -86,7 +86,7 @@ def report() -> None:
 
 
 if __name__ == "__main__":
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).resolve().parent)
     sys.path[:] = [entry for entry in sys.path if entry != here]  # or numba takes coverage.py for the package coverage
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--designs", nargs="+", default=list(DESIGNS), choices=simulate.names())

@@ -2,25 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from . import spread
 from .design import Design
 from .errors import DataError, NotAvailable, OptionError
-from .estimates import Estimates
-from .families import LinearSystem
 from .influence import backward
-from .law import FittedLaw
 from .pointwise import Inference
+from .rows import Fit, Replicates, Rows, linear, rows_of
 from .structure import Structure
 from .targets import AME, ATE, IVEffect
 from .targets.average import shown, some_variable
-from .theta import Theta
 from .units import Units
 
 
@@ -118,32 +114,6 @@ class Effects:
         return self.const_marginal_effect_inference(X).conf_int(alpha)
 
 
-class Fit(Protocol):
-    """What effects are made of: the fields of a result."""
-
-    @property
-    def design(self) -> Design: ...
-    @property
-    def structure(self) -> Structure: ...
-    @property
-    def scores(self) -> Any: ...
-    @property
-    def fitted(self) -> Theta | None: ...
-    @property
-    def law(self) -> FittedLaw | None: ...
-    @property
-    def averages(self) -> Estimates: ...
-
-
-class Rows(NamedTuple):
-    """theta(x) of some rows, with the covariance of its error where it was asked for."""
-
-    design: Design
-    labels: tuple[object, ...]
-    theta: Tensor  # (m, P)
-    covariance: Tensor | None  # (m, P, P)
-
-
 class Column(NamedTuple):
     """One treatment of marginal_effect(): a number that is moved up and down by a step, or a level and the first."""
 
@@ -152,11 +122,6 @@ class Column(NamedTuple):
     up: Any = None
     down: Any = None
     step: float | None = None
-
-
-def linear(structure: Structure) -> bool:
-    """Whether mean outcomes are linear in theta."""
-    return structure.family.identity or isinstance(structure.family, LinearSystem)
 
 
 def check_linear(structure: Structure) -> None:
@@ -169,11 +134,6 @@ def check_linear(structure: Structure) -> None:
         )
 
 
-def uniform(fit: Fit) -> bool:
-    """Whether effects are the same at every x: no features, and controls that move none of them."""
-    return bool(fit.scores.constant) or (linear(fit.structure) and not fit.design.features)
-
-
 def treatments(fit: Fit) -> tuple[str, ...]:
     """The names of what effects are of: the structural variables, or the instrumented treatment."""
     if fit.structure.instrument is not None:
@@ -181,8 +141,11 @@ def treatments(fit: Fit) -> tuple[str, ...]:
     return tuple(v.name for v in some_variable("effect()", fit.design))
 
 
-def answer(fit: Fit, question: Question, new: object, errors: bool) -> Inference:
-    """Points, and errors by the delta method where asked for, of rows of `new` or of the fit.
+def answer(
+    fit: Fit, question: Question, new: object, errors: bool, replicates: Replicates | None = None,
+    method: str = "normal",
+) -> Inference:  # fmt: skip
+    """Points, and errors where asked for, of rows of `new` or of the fit: by replicates, or by the delta method.
 
     The rows of the fit are held out; without features there is one row, or as many as the treatments have.
     """
@@ -196,18 +159,19 @@ def answer(fit: Fit, question: Question, new: object, errors: bool) -> Inference
         settings = [_setting(label, one, known) for label, one in zip(labels, given, strict=True)]
     counts = {len(v) for setting in settings for v in setting.values() if np.ndim(v)}
     left_out = any(set(known) - set(setting) for setting in settings)
-    rows = _rows(fit, new, max(counts, default=1), left_out, errors)
+    by_delta = errors and replicates is None
+    rows = rows_of(fit, new, max(counts, default=1), left_out, by_delta)
     if off := counts - {len(rows.theta)}:
         raise DataError(
             f"The treatments have {min(off)} values, but there are {len(rows.theta)} rows; give one value for each "
             "row, or one for all."
         )
     names, outcomes = _columns(fit, question), _outcomes(fit.structure)
-    theta = rows.theta.detach().requires_grad_(errors)
-    with torch.set_grad_enabled(errors):
+    theta = rows.theta.detach().requires_grad_(by_delta)
+    with torch.set_grad_enabled(by_delta):
         h = _values(fit.structure, question, settings, rows, theta, names)  # (m, M, C)
         flat = h.flatten(1)
-        gradient = backward(flat, theta) if errors else None  # (m, M C, P)
+        gradient = backward(flat, theta) if by_delta else None  # (m, M C, P)
     axes: list[tuple[str, tuple[object, ...]]] = [("X", rows.labels)]
     shape = [len(rows.theta)]
     if len(outcomes) > 1:
@@ -220,7 +184,12 @@ def answer(fit: Fit, question: Question, new: object, errors: bool) -> Inference
     if gradient is not None and rows.covariance is not None:
         variance = ((gradient @ rows.covariance) * gradient).sum(-1)
         error = variance.clamp_min(0).sqrt().reshape(shape).numpy()
-    return Inference(flat.detach().reshape(shape).numpy().copy(), error, tuple(axes))
+    draws = None
+    if errors and replicates is not None:
+        each = replicates.theta(rows.design.inputs, fit.structure.slopes)
+        draws = _values(fit.structure, question, settings, rows, each, names).reshape(-1, *shape).numpy()
+        error = draws.std(0, ddof=1)
+    return Inference(flat.detach().reshape(shape).numpy().copy(), error, tuple(axes), draws, method)
 
 
 def _setting(label: str, given: Any, known: tuple[str, ...]) -> dict[str, Any]:
@@ -252,43 +221,6 @@ def _one(label: str, given: Any) -> Any:
     if np.any(odd):
         raise DataError(f"{label} has {int(np.sum(odd))} values that are missing or infinite; give a value for each.")
     return values
-
-
-def _rows(fit: Fit, new: object, count: int, observed: bool, errors: bool) -> Rows:
-    same, structure, design = uniform(fit), fit.structure, fit.design
-    if new is not None or (same and observed):
-        if new is not None:
-            design = fit.design.new(new, unseen="raise", regressors=observed, controls=not linear(structure))
-            if lost := len(design.index) - design.n:
-                raise DataError(
-                    f"X has {lost} of {len(design.index)} rows with missing or infinite values in columns of the "
-                    "formula. Leave these rows out of X, or fill them in."
-                )
-        count = design.n
-    if same:
-        theta = torch.from_numpy(fit.averages.value).expand(count, -1)
-        cov = torch.from_numpy(fit.averages.cov).expand(count, -1, -1) if errors else None
-        return Rows(design, tuple(range(count)) if new is None else tuple(design.labels), theta, cov)
-    assert fit.fitted is not None
-    held_out = fit.scores.theta if new is None else None  # says what is missing in a result saved without its rows
-    device = fit.fitted.coordinates.start.device
-    x = design.inputs.to(device)
-    centre = None if fit.law is None else fit.law.centre(x, structure.slopes.to(device))
-    theta = (fit.fitted.values(x, centre) if held_out is None else held_out).mean(0).cpu()
-    covariance = _covariance(fit, fit.fitted, x, centre) if errors else None
-    return Rows(design, tuple(design.labels), theta, covariance)
-
-
-def _covariance(fit: Fit, fitted: Theta, x: Tensor, centre: Tensor | None) -> Tensor:
-    """That of the error of theta(x); for columns that the learners left constant, that of their averages."""
-    average = torch.from_numpy(fit.averages.cov)
-    found = spread.covariance(fitted, x, len(fit.averages.moments.value), centre).cpu()
-    share = sum((mix for name, mix in fitted.mix.items() if name in fitted.learners), 0 * fitted.coordinates.start[0])
-    moved = (fitted.coordinates.transform != 0).any(0).double() @ (share > 0).double()
-    constant = moved.cpu() == 0
-    constant[list(fit.structure.levels)] = False  # what E[d | x] moves
-    either, both = constant[:, None] | constant, constant[:, None] & constant
-    return torch.where(both, average, found.masked_fill(either, 0.0))
 
 
 def _outcomes(structure: Structure) -> tuple[object, ...]:
@@ -335,7 +267,7 @@ def _values(
     structure: Structure, question: Question, settings: list[dict[str, Any]], rows: Rows, theta: Tensor,
     columns: list[Column],
 ) -> Tensor:  # fmt: skip
-    """The answer for each row; (m, M, C)."""
+    """The answer for each row; (..., m, P) -> (..., m, M, C)."""
     if isinstance(question, Slopes) or structure.instrument is not None:
         slopes = _slopes(structure, theta, rows.design.units)
         if isinstance(question, Change):
@@ -359,12 +291,12 @@ def _values(
 
 
 def _slopes(structure: Structure, theta: Tensor, u: Units) -> Tensor:
-    """The coefficients of every term but the intercept, or the effect of the instrumented treatment; (m, M, C)."""
+    """The coefficients of every term but the intercept, or the effect of the instrumented treatment; (..., M, C)."""
     if structure.instrument is not None:
         return IVEffect().h(structure, theta, u)[..., None]
     k, blocks = len(structure.terms), len(structure.family.prefixes)
     kept = [j for j in range(k) if j != structure.intercept]
-    return theta[:, : blocks * k].unflatten(1, (blocks, k))[..., kept]
+    return theta[..., : blocks * k].unflatten(-1, (blocks, k))[..., kept]
 
 
 def _units(rows: Rows, setting: Mapping[str, Any]) -> Units:

@@ -15,6 +15,7 @@ from .curvature import Curvature, KnownLaw
 from .errors import DataError, DeepregWarning, FormulaError, NotAvailable, OptionError
 from .families import Family
 from .formula import sides
+from .model import Model
 from .networks import Architecture
 from .results import Results
 from .trainers import Trainer
@@ -46,14 +47,21 @@ class Learner(BaseEstimator):
     progress: bool | None = False
     result_: Results = field(init=False)
 
-    def _result(self, formula: str, frame: pd.DataFrame, **data: Any) -> Results:
-        """The fit of a formula to a frame; `data` are arguments of structural() about it."""
-        model = structural(formula, frame, self.family, assignment=self.assignment, vcov=self.vcov, **data)
+    def _model(self, formula: str, frame: pd.DataFrame, **data: Any) -> Model:
+        """The model of a formula on a frame; `data` are arguments of structural() about it."""
+        return structural(formula, frame, self.family, assignment=self.assignment, vcov=self.vcov, **data)
+
+    def _learning(self) -> dict[str, Any]:
+        """How functions are learned, in a fit and in its replicates."""
+        return {
+            "network": self.network, "trainer": self.trainer, "penalty": self.penalty, "learners": self.learners,
+            "hessian": self.hessian, "device": self.device, "rng": self.rng,
+        }  # fmt: skip
+
+    def _result(self, model: Model) -> Results:
         return model.fit(
-            folds=self.folds, members=self.members, repeats=self.repeats, network=self.network, trainer=self.trainer,
-            penalty=self.penalty, learners=self.learners, hessian=self.hessian, device=self.device, rng=self.rng,
-            progress=self.progress,
-        )  # fmt: skip
+            folds=self.folds, members=self.members, repeats=self.repeats, progress=self.progress, **self._learning()
+        )
 
     def _fitted(self) -> Results:
         """The result; NotFittedError before fit()."""
@@ -88,10 +96,10 @@ class Structural(Learner):
             weights = arrays.free("sample_weight", [*known, name], self.formula)
             added[weights] = arrays.positive(arrays.vector("sample_weight", sample_weight, opened))
         frame = opened if isinstance(opened, pd.DataFrame) else door.pick(opened, known)
-        self.result_ = self._result(
+        self.result_ = self._result(self._model(
             whole, frame.assign(**added), weights=weights, cluster=self.cluster, missing=self.missing,
             context={} if self.context is None else self.context,
-        )  # fmt: skip
+        ))  # fmt: skip
         self.feature_names_in_ = np.array(known, dtype=object)
         self.n_features_in_ = len(known)
 

@@ -9,14 +9,15 @@ import pandas as pd
 
 from . import arrays
 from .arrays import Matrix
-from .effects import Change, Derivative, Effects, Question, Slopes, answer, check_linear, linear
+from .effects import Change, Derivative, Effects, Question, Slopes, answer, check_linear
 from .errors import DataError, NotAvailable, OptionError
 from .estimator import Learner
 from .pointwise import BootstrapInference, Inference, Population
 from .population import average
+from .rows import Replicates, linear
 from .treatments import Treatments, terms
 
-INFERENCE = ("auto", "posterior")
+INFERENCE = ("auto", "posterior", "bootstrap")
 PREFIX = {"Y": "y", "T": "t", "X": "x", "W": "w", "Z": "z", "sample_weight": "weight", "groups": "group"}
 
 
@@ -80,6 +81,8 @@ class StructuralModel(Effects, Learner):
     categories: str | Sequence[Any] = "auto"
     treatment_featurizer: Any = None
     layout_: Layout = field(init=False)
+    inference_: str | BootstrapInference | None = field(init=False)
+    replicates_: Replicates | None = field(init=False)
 
     def fit(
         self, Y: object, T: object, X: object = None, W: object = None, Z: object = None, *,
@@ -88,14 +91,16 @@ class StructuralModel(Effects, Learner):
         """Fit to outcomes Y (n,) or (n, d_y), treatments T (n,) or (n, d_t), features X (n, d_x), controls W (n, d_w).
 
         Z (n,) is an instrument for T, both one column of numbers. `inference` says how rows get errors: "auto" or
-        "posterior", or None for points alone. `sample_weight` (n,) are positive; errors are clustered by `groups` (n,),
-        or two columns of them. Arrays, lists, Series and DataFrames, of pandas or polars, can be mixed; pandas objects
-        have one index. Returns the model itself.
+        "posterior", see `deepreg.effects.Effects`; "bootstrap" or a BootstrapInference, by fits to random halves of the
+        rows, all of them learned at once; or None, for points alone. `sample_weight` (n,) are positive; errors are
+        clustered by `groups` (n,), or two columns of them. Arrays, lists, Series and DataFrames, of pandas or polars,
+        can be mixed; pandas objects have one index. Returns the model itself.
 
         Raises DataError for missing or infinite values, different lengths or labels, and columns named alike;
         OptionError for an unknown option.
         """
         self._check(inference)
+        chosen = BootstrapInference() if inference == "bootstrap" else inference
         given = {"Y": Y, "T": T, "X": X, "W": W, "Z": Z, "sample_weight": sample_weight, "groups": groups}
         parts = {role: arrays.matrix(role, one, PREFIX[role]) for role, one in given.items() if one is not None}
         for role in ("X", "W"):
@@ -120,14 +125,18 @@ class StructuralModel(Effects, Learner):
             formula += " | " + (" + ".join(map(arrays.quoted, behind[0])) or "1")
         if behind[1]:
             formula += " | " + " + ".join(map(arrays.quoted, behind[1]))
-        result = self._result(
+        fitting = self._model(
             formula, frame, weights=next(iter(columns.get("sample_weight", [])), None),
             cluster=columns.get("groups"), missing="raise", context=context,
         )  # fmt: skip
+        result = self._result(fitting)
+        self.replicates_ = None
+        if isinstance(chosen, BootstrapInference):
+            self.replicates_ = fitting.replicates(chosen.n_bootstrap_samples, **self._learning())
         labels, slopes = result.structure.family.labels, len(result.structure.terms) - 1
         several = bool(labels) and result.structure.instrument is None
         d_y = (len(labels),) if several else () if parts["Y"].vector else (1,)
-        self.result_, self.inference_ = result, inference
+        self.result_, self.inference_ = result, chosen
         self.layout_ = Layout(
             tuple(columns.get("X", [])), "X" in parts and parts["X"].named, treatments, d_y,
             treatments.shape if phi is None else (slopes,),
@@ -208,7 +217,9 @@ class StructuralModel(Effects, Learner):
                 "are result_.effect(T0=, T1=); their average is ate()."
             )
         asked = self._set(question)
-        return self._shaped(answer(result, asked, None if X is None else self._rows(X), errors), asked)
+        method = self.inference_.method if isinstance(self.inference_, BootstrapInference) else "normal"
+        found = answer(result, asked, None if X is None else self._rows(X), errors, self.replicates_, method)
+        return self._shaped(found, asked)
 
     def _average(self, question: Question, X: object, errors: bool) -> Population:
         result = self._fitted()
@@ -236,9 +247,9 @@ class StructuralModel(Effects, Learner):
         treatments = labels.get("T", tuple(self.cate_treatment_names()))
         axes = (("X", labels["X"]), *((("Y", tuple(self.cate_output_names())),) if at.outcome else ()),
                 *((("T", treatments),) if d_t else ()))  # fmt: skip
-        return replace(
-            found, point_estimate=found.point_estimate.reshape(shape), stderr=found.stderr.reshape(shape), axes=axes
-        )
+        draws = None if found.draws is None else found.draws.reshape(-1, *shape)
+        point, error = found.point_estimate.reshape(shape), found.stderr.reshape(shape)
+        return replace(found, point_estimate=point, stderr=error, axes=axes, draws=draws)
 
     def _rows(self, X: object) -> pd.DataFrame:
         """New rows under the names of the fit."""
@@ -283,8 +294,11 @@ class StructuralModel(Effects, Learner):
             raise OptionError(f"discrete_treatment={self.discrete_treatment!r}: allowed are 'auto', True and False.")
         if isinstance(self.categories, str) and self.categories != "auto":
             raise OptionError(f"categories={self.categories!r}: give 'auto' or a list of levels, the baseline first.")
-        if inference is not None and inference not in INFERENCE:
-            raise OptionError(f"inference={inference!r}: allowed are {', '.join(map(repr, INFERENCE))} and None.")
+        if inference is not None and inference not in INFERENCE and not isinstance(inference, BootstrapInference):
+            raise OptionError(
+                f"inference={inference!r}: allowed are {', '.join(map(repr, INFERENCE))}, None, and an object "
+                f"BootstrapInference(n_bootstrap_samples=..., method=...)."
+            )
 
     def _check_errors(self, errors: bool) -> None:
         if errors and self.inference_ is None:

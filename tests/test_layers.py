@@ -25,7 +25,7 @@ LAYERS = (
     {"information"},
     {"curvature", "targets", "estimates"},
     {"influence", "summary", "comparison", "asked", "best", "treatments"},
-    {"kept", "reading"},
+    {"kept", "reading", "rows"},
     {"portable", "figures"},
     {"shapes", "page", "effects"},
     {"persist"},
