@@ -152,16 +152,18 @@ class Population:
 class BootstrapInference:
     """How `fit(inference=...)` makes replicates: how many, and which intervals follow from them.
 
-    "percentile" takes quantiles of the replicates, "pivot" reflects them around the point (Efron and Tibshirani 1993,
-    chapter 13), "normal" takes their standard deviation. Raises OptionError for another method or fewer than 2.
+    "normal" takes their standard deviation, "percentile" their quantiles, and "pivot" reflects these around the point
+    (Efron and Tibshirani 1993, chapter 13). All hold the variance of the functions and not the bias of smoothing them,
+    so that they can cover less than the posterior does. Replicates come in pairs: an odd number is rounded up.
+    Raises OptionError for another method or fewer than 2.
 
     >>> from deepreg import BootstrapInference
     >>> BootstrapInference(n_bootstrap_samples=50).method
-    'pivot'
+    'normal'
     """
 
     n_bootstrap_samples: int = 100
-    method: str = "pivot"
+    method: str = "normal"
 
     def __post_init__(self) -> None:
         b: object = self.n_bootstrap_samples

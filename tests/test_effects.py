@@ -13,9 +13,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import PolynomialFeatures
 
 import deepreg
-from deepreg import StructuralModel
+from deepreg import BootstrapInference, StructuralModel
 from deepreg.errors import DataError, NotAvailable, OptionError
-from deepreg.pointwise import Inference
+from deepreg.pointwise import METHODS, Inference
 
 N = 300
 RNG = np.random.default_rng(5)
@@ -25,6 +25,7 @@ T = 0.5 * W[:, 0] + RNG.normal(size=N)
 ARM = RNG.choice(["a", "b", "c"], N)
 Y = 0.5 * T**2 + X[:, 0] * T + W[:, 0] + RNG.normal(size=N) / 2
 Y3 = (ARM == "b") * (1 + X[:, 0]) + 2.0 * (ARM == "c") + RNG.normal(size=N) / 2
+LAW = deepreg.KnownLaw(mean=0.0, sd=1.0)  # where no law has to be learned
 FAST = {"learners": "smooth", "folds": 2, "rng": 0}
 
 
@@ -428,6 +429,68 @@ def test_an_inference_is_on_its_own(plain):
     np.testing.assert_array_equal(again.conf_int(), found.conf_int())
     assert isinstance(again, Inference)
     np.testing.assert_allclose(pickle.loads(pickle.dumps(plain)).effect_interval(X), plain.effect_interval(X))
+
+
+# ---- replicates
+
+
+@pytest.fixture(scope="module")
+def halved():
+    return model(assignment=LAW).fit(Y, T, X, inference=BootstrapInference(n_bootstrap_samples=9))
+
+
+def test_replicates_of_a_constant_have_the_robust_error():
+    result = model(learners="constant", assignment=LAW)
+    found = result.fit(Y, T, X, inference=BootstrapInference(n_bootstrap_samples=400)).effect_inference(X[:1], T1=2)
+    assert len(result.replicates_.fitted.coordinates.start) == 400 == len(found.draws)
+    robust = 2 * deepreg.structural("y ~ t", {"y": Y, "t": T}).fit().bse["t"]
+    assert found.stderr[0] == pytest.approx(robust, rel=0.2)
+
+
+def test_replicates_are_halves_of_all_rows_and_repeat(halved):
+    found, plain = halved.effect_inference(X), model(assignment=LAW).fit(Y, T, X)
+    np.testing.assert_array_equal(found.point_estimate, plain.effect(X))
+    np.testing.assert_allclose(found.stderr, found.draws.std(0, ddof=1))
+    assert found.draws.shape == (10, N) and (found.stderr > 0).all()
+    again = model(assignment=LAW).fit(Y, T, X, inference=BootstrapInference(n_bootstrap_samples=10))
+    np.testing.assert_array_equal(again.effect_interval(X), halved.effect_interval(X))
+    few = halved.marginal_effect_inference(0.0, X[3:5])
+    np.testing.assert_allclose(few.draws, found.draws[:, 3:5], rtol=1e-6)
+    np.testing.assert_array_equal(halved.ate_interval(), plain.ate_interval())
+    spread = found.scale(-2).translate(1)
+    np.testing.assert_allclose(spread.draws, 1 - 2 * found.draws)
+    summary = found.population_summary()
+    assert summary.stderr_mean == pytest.approx(found.draws.mean(1).std(ddof=1)) and summary.stderr_mean > 0
+
+
+def test_intervals_of_replicates_by_each_method(halved):
+    found = halved.effect_inference(X)
+    ends = {}
+    for method in METHODS:
+        halved.inference_ = BootstrapInference(10, method)
+        ends[method] = halved.effect_interval(X, alpha=0.2)
+    low, high = np.quantile(found.draws, [0.1, 0.9], axis=0)
+    np.testing.assert_allclose(ends["percentile"], (low, high))
+    np.testing.assert_allclose(ends["pivot"], (2 * found.point_estimate - high, 2 * found.point_estimate - low))
+    np.testing.assert_allclose(ends["normal"][1], found.point_estimate + 1.2815516 * found.stderr, rtol=1e-5)
+
+
+def test_replicates_of_levels_and_of_the_mean_of_a_family():
+    bootstrap = BootstrapInference(n_bootstrap_samples=4)
+    levels = model(hessian="regressed", folds=3).fit(np.stack([Y3, Y], 1), ARM, X, inference=bootstrap)
+    found = levels.const_marginal_effect_inference(X[:5])
+    assert found.draws.shape == (4, 5, 2, 2) and found.conf_int()[0].shape == (5, 2, 2)
+    bought = model(family="logit").fit((Y > 1) * 1, 2 * X[:, 0] + T, X, inference=bootstrap)
+    found = bought.effect_inference(X, T0=0, T1=2)
+    assert np.abs(found.draws).max() <= 1 and np.abs(found.draws.mean(0) - found.point_estimate).mean() < 0.15
+
+
+def test_replicates_need_features_and_a_number():
+    with pytest.raises(OptionError, match="without them errors are those of averages"):
+        model().fit(Y, T, inference="bootstrap")
+    for wrong in ({"n_bootstrap_samples": 1}, {"n_bootstrap_samples": 2.5}, {"method": "bca"}):
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            BootstrapInference(**wrong)
 
 
 # ---- averages
