@@ -133,8 +133,9 @@ class StructuralModel(Effects, Learner):
         self.replicates_ = None
         if isinstance(chosen, BootstrapInference):
             self.replicates_ = fitting.replicates(chosen.n_bootstrap_samples, **self._learning())
-        labels, slopes = result.structure.family.labels, len(result.structure.terms) - 1
-        several = bool(labels) and result.structure.instrument is None
+        structure, labels = result.structure, result.structure.family.labels
+        slopes = len(structure.terms) - (structure.intercept is not None)
+        several = bool(labels) and structure.instrument is None
         d_y = (len(labels),) if several else () if parts["Y"].vector else (1,)
         self.result_, self.inference_ = result, chosen
         self.layout_ = Layout(
