@@ -31,8 +31,8 @@ browser: .venv/.test-installed
 	@command -v chromium >/dev/null || { echo "make browser needs chromium; install it first." >&2; exit 1; }
 	$(ONE_THREAD) $(PY) -m pytest tests/test_page.py
 
-# Results in the tables and tests of stargazer, maketables and marginaleffects, in an environment of their own: one of
-# them installs a package called `tests`, which hides that of this project.
+# Results in the tables and tests of stargazer, maketables, marginaleffects, EconML and shap, in an environment of
+# their own: one of them installs a package called `tests`, which hides that of this project.
 interop:
 	$(MAKE) .interop/.interop-installed ENV=.interop
 	$(ONE_THREAD) .interop/bin/python -m pytest -ra tests/test_interop.py

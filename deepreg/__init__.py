@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
     from .networks import MLP, Replicated
+    from .pointwise import BootstrapInference
     from .report.etable import etable
+    from .structural_model import StructuralModel as StructuralModel
     from .trainers import LBFGS, AdamW
 
     __version__: str
@@ -28,6 +30,7 @@ _OBJECTS = {
     "choice": "api",
     "load": "api",
     "structural": "api",
+    "BootstrapInference": "pointwise",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",
     "Randomised": "curvature",
@@ -39,12 +42,17 @@ _OBJECTS = {
     "etable": "report.etable",
 }
 # These need scikit-learn. They stay out of __all__, so that `from deepreg import *` works without it.
-_OPTIONAL = {"StructuralClassifier": "estimator", "StructuralRegressor": "estimator"}
+_OPTIONAL = {
+    "StructuralClassifier": "estimator",
+    "StructuralRegressor": "estimator",
+    "StructuralModel": "structural_model",
+}
 
 __all__ = [
     "LBFGS",
     "MLP",
     "AdamW",
+    "BootstrapInference",
     "DataError",
     "DeepregError",
     "DeepregWarning",

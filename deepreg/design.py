@@ -118,18 +118,20 @@ class Design:
             edited[name] = self._value(name, value)
         return self.units._replace(d=self.structural(edited))
 
-    def new(self, data: Any, outcome: bool = False, unseen: str = "nan", regressors: bool = True) -> "Design":
+    def new(
+        self, data: Any, outcome: bool = False, unseen: str = "nan", regressors: bool = True, controls: bool = True
+    ) -> "Design":
         """The same design on other data, with the transforms, levels and scaling of training.
 
         Rows with missing values or unseen levels are left out: `rows` holds the positions used, `index` all of the
         caller's rows. unseen="raise" makes an unseen level a DataError; by default one warning names it. Without
-        `outcome`, y is NaN, weights are 1 and there are no clusters; without `regressors`, d is NaN: none of those
-        columns is needed then.
+        `outcome`, y is NaN, weights are 1 and there are no clusters; without `regressors`, d is NaN; `controls`
+        left out are at their means: those columns are not needed then.
         """
         if unseen not in ("nan", "raise"):
             raise OptionError(f"unseen={unseen!r} is not known. Type 'nan' (leave such rows out) or 'raise'.")
-        skipped = {part for part, wanted in (("outcome", outcome), ("regressors", regressors)) if not wanted}
-        return _rebuild(self, data, skipped, unseen)
+        skipped = {"outcome": outcome, "regressors": regressors, "controls": controls}
+        return _rebuild(self, data, {part for part, wanted in skipped.items() if not wanted}, unseen)
 
     def without_rows(self) -> "Design":
         """Everything but the rows: enough for `new` and `structural`, of a size that does not grow with the data."""
@@ -238,18 +240,9 @@ def build(
         d = inside.within(frame, d)
     refusals.check_regressors(parts["regressors"], d, parsed)
     recipe = Recipe(
-        formula=formula,
-        outcome=parts["outcome"],
-        regressors=parts["regressors"],
-        features=parts.get("features"),
-        controls=parts.get("controls"),
-        columns=columns,
-        used=dict(parsed.columns),
-        weights=weights,
-        cluster=groups,
-        context=borrowed,
-        offsets=offsets,
-    )
+        formula, parts["outcome"], parts["regressors"], parts.get("features"), parts.get("controls"), columns=columns,
+        used=dict(parsed.columns), weights=weights, cluster=groups, context=borrowed, offsets=offsets,
+    )  # fmt: skip
     variables = () if inside is not None else parsed.columns["regressors"]
     of_rows = tuple(Variable.of(name, frame[name], columns[name]) for name in variables)
     return _design(recipe, matrices, sample, frame, of_rows, tuple(notes), inside)
@@ -269,6 +262,7 @@ def _design(
     n = len(weight)
     groups = tuple(name for name in recipe.cluster if name in sample.extra)
     code = codes(sample.extra.iloc[rows], groups)
+    controls = recipe.controls.names if recipe.controls else ()
     y = matrices.get("outcome", np.full((n, 1), np.nan))  # (n, 1), or (n, 2) of durations
     if "outcome" in matrices and recipe.levels:
         y = y @ np.arange(len(recipe.levels))[:, None]
@@ -283,10 +277,12 @@ def _design(
     return Design(
         units=Units(_tensor(y[:, 0] if y.shape[1] == 1 else y), d, mask, offset),
         x=_tensor(matrices.get("features", np.empty((n, 0))), "float32"),
-        w=_tensor(matrices.get("controls", np.empty((n, 0))), "float32"),
+        w=_tensor(
+            matrices.get("controls", np.zeros((n, len(recipe.controls.names) if recipe.controls else 0))), "float32"
+        ),
         terms=recipe.regressors.names,
         features=recipe.features.names if recipe.features else (),
-        controls=recipe.controls.names if recipe.controls else (),
+        controls=controls,
         outcome=recipe.outcome.label,
         variables=variables,
         weight=_tensor(weight),

@@ -1,22 +1,21 @@
 """Structural regressions as scikit-learn estimators, for its pipelines, searches and cross-validation."""
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from . import arrays, families
 from . import columns as door
-from . import families
 from .api import structural
 from .curvature import Curvature, KnownLaw
 from .errors import DataError, DeepregWarning, FormulaError, NotAvailable, OptionError
 from .families import Family
 from .formula import sides
+from .model import Model
 from .networks import Architecture
 from .results import Results
 from .trainers import Trainer
@@ -28,22 +27,14 @@ except ImportError:
     raise NotAvailable("scikit-learn is not installed; pip install scikit-learn.") from None
 
 
-@dataclass(eq=False, repr=False)  # a constructor that stores and does nothing else, as clone() and set_params() ask
-class Structural(BaseEstimator):
-    """What both estimators share: their parameters, and the way to structural() and back."""
+@dataclass(eq=False, repr=False, kw_only=True)  # a constructor that stores and does nothing else, as clone() asks
+class Learner(BaseEstimator):
+    """What all estimators share: the parameters of a fit, and the way to structural()."""
 
-    formula: str
-    _: KW_ONLY
     family: str | Family | type[Family] = "linear"
-    weights: str | None = None
-    cluster: str | Sequence[str] | None = None
-    offset: str | None = None
-    exposure: str | None = None
-    missing: str = "drop"
     assignment: KnownLaw | None = None
     constant: str | Sequence[str] | None = None
     vcov: str | dict[str, str] | None = None
-    context: Mapping[str, object] | None = None
     folds: int = 5
     members: int | None = None
     repeats: int = 1
@@ -55,6 +46,49 @@ class Structural(BaseEstimator):
     device: str = "auto"
     rng: int | np.random.Generator | np.random.SeedSequence | None = None
     progress: bool | None = False
+    result_: Results = field(init=False)
+
+    def _model(self, formula: str, frame: pd.DataFrame, **data: Any) -> Model:
+        """The model of a formula on a frame; `data` are arguments of structural() about it."""
+        return structural(
+            formula, frame, self.family, assignment=self.assignment, constant=self.constant, vcov=self.vcov, **data
+        )
+
+    def _learning(self) -> dict[str, Any]:
+        """How functions are learned, in a fit and in its replicates."""
+        return {
+            "network": self.network, "trainer": self.trainer, "penalty": self.penalty, "learners": self.learners,
+            "hessian": self.hessian, "device": self.device, "rng": self.rng,
+        }  # fmt: skip
+
+    def _result(self, model: Model) -> Results:
+        return model.fit(
+            folds=self.folds, members=self.members, repeats=self.repeats, progress=self.progress, **self._learning()
+        )
+
+    def _fitted(self) -> Results:
+        """The result; NotFittedError before fit()."""
+        check_is_fitted(self, "result_")
+        return self.result_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = self.rng is None
+        return tags
+
+
+@dataclass(eq=False, repr=False)
+class Structural(Learner):
+    """What the estimators with a formula share: its way to the columns of X and back."""
+
+    formula: str
+    _: KW_ONLY
+    weights: str | None = None
+    cluster: str | Sequence[str] | None = None
+    offset: str | None = None
+    exposure: str | None = None
+    missing: str = "drop"
+    context: Mapping[str, object] | None = None
 
     def _learn(self, opened: Any, y: pd.Series, outcome: np.ndarray, sample_weight: object) -> None:
         """Fit to the opened X, with `outcome` (n,) under the name of y."""
@@ -64,35 +98,28 @@ class Structural(BaseEstimator):
         if sample_weight is not None:
             if weights is not None:
                 raise OptionError(f"weights={weights!r} and sample_weight= both give weights; give one of them.")
-            weights = _free("sample_weight", [*known, name], self.formula)
-            added[weights] = _weights(_vector("sample_weight", sample_weight, opened))
+            weights = arrays.free("sample_weight", [*known, name], self.formula)
+            added[weights] = arrays.positive(arrays.vector("sample_weight", sample_weight, opened))
         frame = opened if isinstance(opened, pd.DataFrame) else door.pick(opened, known)
-        model = structural(
-            whole, frame.assign(**added), self.family, weights=weights, cluster=self.cluster, offset=self.offset,
-            exposure=self.exposure, missing=self.missing,
-            assignment=self.assignment, constant=self.constant, vcov=self.vcov,
-            context={} if self.context is None else self.context,
-        )  # fmt: skip
-        self.result_: Results = model.fit(
-            folds=self.folds, members=self.members, repeats=self.repeats, network=self.network, trainer=self.trainer,
-            penalty=self.penalty, learners=self.learners, hessian=self.hessian, device=self.device, rng=self.rng,
-            progress=self.progress,
-        )  # fmt: skip
+        self.result_ = self._result(self._model(
+            whole, frame.assign(**added), weights=weights, cluster=self.cluster, offset=self.offset,
+            exposure=self.exposure, missing=self.missing, context={} if self.context is None else self.context,
+        ))  # fmt: skip
         self.feature_names_in_ = np.array(known, dtype=object)
         self.n_features_in_ = len(known)
 
     def _mean(self, X: object) -> np.ndarray:
         """E[y | X] of every row, by the average of the networks of all folds; (n,)."""
-        check_is_fitted(self, "result_")
-        opened = _open(X)
+        result = self._fitted()
+        opened = arrays.opened(X)
         with warnings.catch_warnings():
             warnings.simplefilter("error", DeepregWarning)
             try:
-                mean = self.result_.predict(opened).to_numpy()
+                mean = result.predict(opened).to_numpy()
             except DeepregWarning as told:  # levels not seen in the fit
                 raise DataError(f"X has rows that cannot be predicted. {told} Take them out of X.") from None
         if np.isnan(mean).any():
-            recipe = self.result_.design.recipe
+            recipe = result.design.recipe
             used = [name for part, names in recipe.used.items() if part != "outcome" for name in names]
             used += [name for name in recipe.offsets.values() if name not in used]
             raise DataError(_incomplete(door.pick(opened, used)))
@@ -102,7 +129,6 @@ class Structural(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False  # of arrays; the formula needs the names of a frame
         tags.input_tags.categorical = tags.input_tags.string = True
-        tags.non_deterministic = self.rng is None
         return tags
 
 
@@ -154,9 +180,11 @@ class StructuralRegressor(RegressorMixin, Structural):
         Raises DataError, FormulaError or OptionError as `structural()` does; DataError also where X is no DataFrame, or
         where y has another length or another index than X.
         """
-        opened = _open(X)
-        named = _vector("y", y, opened)
-        self._learn(opened, named, _numbers(named, "y", "; for two classes use StructuralClassifier"), sample_weight)
+        opened = arrays.opened(X)
+        named = arrays.vector("y", y, opened)
+        self._learn(
+            opened, named, arrays.numbers(named, "y", "; for two classes use StructuralClassifier"), sample_weight
+        )
         return self
 
     def predict(self, X: object) -> np.ndarray:
@@ -206,8 +234,8 @@ class StructuralClassifier(ClassifierMixin, Structural):
                 f"family={self.family!r} is not for two classes; allowed are {known}, or a Family with binary = True. "
                 "For other outcomes use StructuralRegressor."
             )
-        opened = _open(X)
-        named = _vector("y", y, opened)
+        opened = arrays.opened(X)
+        named = arrays.vector("y", y, opened)
         classes, outcome = _classes(named)
         self._learn(opened, named, outcome, sample_weight)
         self.classes_ = classes
@@ -222,69 +250,6 @@ class StructuralClassifier(ClassifierMixin, Structural):
         """The more probable class; (n,)."""
         chosen = self._mean(X) > 0.5
         return np.asarray(self.classes_[chosen.astype(int)])
-
-
-def _open(X: object) -> Any:
-    """X as a table of named columns that is in memory; DataError for anything else."""
-    frame = X if isinstance(X, pd.DataFrame) else nw.from_native(X, eager_only=True, pass_through=True)
-    if not isinstance(frame, pd.DataFrame | nw.DataFrame):
-        raise DataError(
-            f"X is of type {type(X).__name__}, but the formula names columns: give a pandas or polars DataFrame. Of an "
-            "array make one by pd.DataFrame(X, columns=[...]); after other steps of a pipeline type "
-            "pipeline.set_output(transform='pandas')."
-        )
-    if unnamed := [name for name in frame.columns if not isinstance(name, str)]:
-        raise DataError(
-            f"X has columns whose names are not strings, such as {unnamed[0]!r}. Type X.rename(columns=str)."
-        )
-    return frame
-
-
-def _vector(name: str, values: object, opened: Any) -> pd.Series:
-    """y or the weights as a series of the length of X, in its order; DataError unless the rows are those of X."""
-    series: Any = values
-    if not isinstance(series, pd.Series):
-        column = nw.from_native(series, series_only=True, pass_through=True)
-        if isinstance(column, nw.Series):
-            series = column.to_pandas()
-        else:
-            array = np.asarray(values)
-            if array.ndim != 1:
-                raise DataError(
-                    f"{name} is of type {type(values).__name__} and shape {array.shape}; give one value for each row, "
-                    f"in a Series or an array of shape (n,). Of one column, type np.ravel({name})."
-                )
-            series = pd.Series(array)
-    elif isinstance(opened, pd.DataFrame) and len(series) == len(opened) and not series.index.equals(opened.index):
-        raise DataError(
-            f"{name} has another index than X. Type {name}.loc[X.index] to match rows by their labels, or "
-            f"{name}.set_axis(X.index) where the rows are in the same order already."
-        )
-    if len(series) != len(opened):
-        raise DataError(f"X has {len(opened)} rows, but {name} has {len(series)} values; give one for each row.")
-    return series
-
-
-def _numbers(values: pd.Series, role: str, other: str = "") -> np.ndarray:
-    """The values as float64, NaN where missing; (n,)."""
-    plain = door.plain(values.rename(role))
-    if isinstance(plain.dtype, pd.CategoricalDtype):
-        shown = ", ".join(map(repr, plain.cat.categories[:5]))
-        raise DataError(
-            f"{role} is text or a category ({shown}), but must be numbers. Type {role}.astype(float) where it holds "
-            f"numbers{other}."
-        )
-    return plain.to_numpy(dtype="float64", na_value=np.nan)
-
-
-def _weights(given: pd.Series) -> np.ndarray:
-    weight = _numbers(given, "sample_weight")
-    if bad := int((weight <= 0).sum()):
-        raise DataError(
-            f"sample_weight must be positive, but is 0 or negative in {bad} of {len(weight)} rows. Leave them out "
-            "of X, y and sample_weight: X[sample_weight > 0], and so on."
-        )
-    return weight
 
 
 def _classes(y: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -315,16 +280,8 @@ def _whole(text: str, name: object, known: list[str]) -> tuple[str, str]:
         )
     if usable and name in known:
         raise DataError(f"X has a column with the name of y, {name!r}. Type X.drop(columns={name!r}).")
-    outcome = str(name) if usable else _free("y", known, text)
-    return outcome, f"{outcome if outcome.isidentifier() else f'`{outcome}`'} ~ {right}"
-
-
-def _free(name: str, taken: list[str], text: str) -> str:
-    """The name with as many underscores as make it one that is neither a column nor in the formula."""
-    words = {*taken, *re.findall(r"\w+", text)}
-    while name in words:
-        name += "_"
-    return name
+    outcome = str(name) if usable else arrays.free("y", known, text)
+    return outcome, f"{arrays.quoted(outcome)} ~ {right}"
 
 
 def _incomplete(used: pd.DataFrame) -> str:

@@ -216,7 +216,7 @@ class Scores:
             own = theta[..., rows, :].detach().requires_grad_(True)
             with torch.enable_grad():
                 h = target.h(self.structure, own, _part(u, axis, rows), *(_part(s, axis, rows) for s in scenarios))
-                gradient = _forward(h, own) if h.shape[-1] > own.shape[-1] else _backward(h, own)
+                gradient = _forward(h, own) if h.shape[-1] > own.shape[-1] else backward(h, own)
             parts.append(Evaluated(h.detach(), gradient))
         return parts[0] if len(parts) == 1 else Evaluated(
             torch.cat([part.h for part in parts], -2), torch.cat([part.gradient for part in parts], -3)
@@ -321,7 +321,7 @@ def _part(u: Units, axis: int, rows: slice) -> Units:
     return u.each(lambda part: part.narrow(axis, rows.start, rows.stop - rows.start))
 
 
-def _backward(h: Tensor, theta: Tensor) -> Tensor:
+def backward(h: Tensor, theta: Tensor) -> Tensor:
     """The gradient of each row's h (..., q) in its theta (..., P), one pass for each value; (..., q, P)."""
     rows = [
         torch.autograd.grad(h[..., j].sum(), theta, retain_graph=True, materialize_grads=True)[0]

@@ -27,12 +27,13 @@ from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
 from .projection import Spare
 from .results import Results
+from .rows import Replicates
 from .sampling import Sampling
 from .seeds import generator
 from .splits import Splits
 from .structure import Standard, Structure, score_of
 from .summary import Facts
-from .theta import LEARNERS, Options
+from .theta import LEARNERS, Options, Theta
 from .trainers import LBFGS, AdamW, Trainer
 from .units import Units, release
 
@@ -100,35 +101,22 @@ class Model:
             learners=learners, hessian=hessian, device=device, rng=int(shown) if shown.lstrip("-").isdigit() else seed,
         )  # fmt: skip
         place = _device(device)
-        large = self.design.n > LARGE
+        trainer = _part("trainer", trainer, self._trainer(), "fit")
         network = _part("network", network, MLP(), "build")
-        trainer = _part("trainer", trainer, AdamW() if large else LBFGS(), "fit")
-        members = (2 if large else 4) if members is None else members
-        u = Units(*(t.to(place) for t in self.design.units))
-        x = self.design.inputs.to(place)
-        weight = self.design.weight.to(place)
+        members = (2 if self.design.n > LARGE else 4) if members is None else members
+        u, x, weight = self._tensors(place)
         if x.shape[1] == 0 or not self.structure.free:
             return self._constant(u, weight, call)
-        strength: Any = penalty
-        if not isinstance(strength, int | float | np.number) or not 0 <= strength < np.inf:
-            raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
+        draws = torch.Generator().manual_seed(seed)
+        options = Options(chosen, network, trainer, _strength(penalty), place, draws)
         # raises where the fit without features does not exist
         self.structure.pooled(self.structure.standard(u).units, weight[None])
-        draws = torch.Generator().manual_seed(seed)
         curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
         splits = self._splits(folds, members, repeats, draws, curvature.three_way).to(place)
         with _threads(len(x)), _Bar(progress) as bar:
-            options = Options(chosen, network, trainer, float(penalty), place, draws, bar.step)
-            bar.stage("law of the treatment")
+            options = replace(options, progress=bar.step)
             nuisance = replace(options, learners=LEARNERS)  # a law of t by less than all would confound
-            law = curvature.law(self.design, x, splits, nuisance)
-            centre = None
-            if isinstance(law, FittedLaw) and law.everywhere and self.structure.absorbing:
-                centre = law.centre(x, self.structure.slopes.to(place))
-            p = self.design.x.shape[1]
-            reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
-            bar.stage("theta(x)")
-            fitted = surface.fit(self.structure, u, x, weight, splits, options, centre, reads)
+            law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, bar.stage)
             theta = fitted.held_out(x, splits, centre)
             release(len(x))
             bar.stage("Lambda(x)")
@@ -161,6 +149,56 @@ class Model:
         kept = law if isinstance(law, FittedLaw) and centre is not None else None
         sampling = self._sampling(1, place)
         return Results(self.design, self.structure, scores, sampling, facts, splits, fitted, kept, lam, overlap, again)
+
+    def replicates(
+        self, count: int, *, learners: Sequence[str] | None = None, network: Architecture | None = None,
+        trainer: Trainer | None = None, penalty: float = 1e-3, hessian: str | Curvature | None = None,
+        device: str = "auto", rng: int | np.random.Generator | np.random.SeedSequence | None = None,
+    ) -> Replicates:  # fmt: skip
+        """theta(x) again from so many random halves of the rows, an even number at least, learned together.
+
+        Halves come in pairs that share no row; clusters stay whole. Of an estimator with an error of order n^(-1/2),
+        the variance of the replicates around the fit to all rows is its own (the half-sampling of McCarthy 1969; Shao
+        and Wu 1989). Options are those of `fit`. Raises OptionError where there are no features.
+        """
+        if not self.design.features:
+            raise OptionError(
+                "Replicates are of functions of features, and without them errors are those of averages: leave "
+                "inference= out, or type inference='auto'."
+            )
+        draws = torch.Generator().manual_seed(_seed(rng)[0] + 1)  # not those of the fit
+        u, x, weight = self._tensors(place := _device(device))
+        network = _part("network", network, MLP(), "build")
+        trainer = _part("trainer", trainer, self._trainer(), "fit")
+        options = Options(_learners(learners), network, trainer, _strength(penalty), place, draws)
+        curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
+        splits = self._splits(2, 1, -(-count // 2), draws, False).to(place)
+        with _threads(len(x)):
+            law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, lambda name: None)
+        return Replicates(fitted.plain(), law if isinstance(law, FittedLaw) and centre is not None else None)
+
+    def _learned(
+        self, u: Units, x: Tensor, weight: Tensor, splits: Splits, options: Options, curvature: Curvature,
+        stage: Callable[[str], None],
+    ) -> tuple[Any, Tensor | None, Theta]:  # fmt: skip
+        """The law of the treatment, the origin E[d | x] that it gives, and theta(x), on the same splits."""
+        stage("law of the treatment")
+        law = curvature.law(self.design, x, splits, replace(options, learners=LEARNERS))
+        centre = None
+        if isinstance(law, FittedLaw) and law.everywhere and self.structure.absorbing:
+            centre = law.centre(x, self.structure.slopes.to(x.device))
+        p = self.design.x.shape[1]
+        reads = (tuple(range(p)), tuple(range(p, x.shape[1])))
+        stage("theta(x)")
+        return law, centre, surface.fit(self.structure, u, x, weight, splits, options, centre, reads)
+
+    def _tensors(self, place: torch.device) -> tuple[Units, Tensor, Tensor]:
+        """Units, features with controls, and weights on the device."""
+        design = self.design
+        return Units(*(t.to(place) for t in design.units)), design.inputs.to(place), design.weight.to(place)
+
+    def _trainer(self) -> Trainer:
+        return AdamW() if self.design.n > LARGE else LBFGS()
 
     def _constant(self, u: Units, weight: Tensor, call: Call) -> Results:
         """No features: theta is constant, and psi the ordinary influence function of an M-estimator.
@@ -231,6 +269,12 @@ def _learners(given: Any) -> tuple[str, ...]:
     if not names or not set(names) <= set(LEARNERS) or len(set(names)) < len(names):
         raise OptionError(f"learners={given!r}: give one or more of {', '.join(map(repr, LEARNERS))}, each once.")
     return names
+
+
+def _strength(penalty: Any) -> float:
+    if not isinstance(penalty, int | float | np.number) or not 0 <= penalty < np.inf:
+        raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
+    return float(penalty)
 
 
 def _part(name: str, value: Any, default: Any, method: str) -> Any:

@@ -14,6 +14,7 @@ from . import asked, covariance, page, persist, robustness
 from .call import spelled
 from .comparison import Comparison, compare
 from .design import Design
+from .effects import Effects, Question, answer
 from .errors import NotAvailable, OptionError
 from .estimates import Estimates
 from .figures import Figures
@@ -22,6 +23,7 @@ from .influence import Scores
 from .information import Lambda
 from .kept import Kept
 from .law import FittedLaw, Overlap
+from .pointwise import Inference
 from .portable import Asked
 from .prediction import Prediction, means, placed, predicted
 from .report.summary import Summary
@@ -39,7 +41,7 @@ from .wald import WaldTest
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Results:
+class Results(Effects):
     """A fitted structural regression. Nothing in it changes; methods that alter return a new object.
 
     `params`, `bse`, `tvalues`, `pvalues`, `conf_int()` and `cov_params()` have statsmodels' meaning, for the averages
@@ -347,6 +349,9 @@ class Results:
         x = design.inputs.to(self.fitted.coordinates.start.device)
         centre = None if self.law is None else self.law.centre(x, self.structure.slopes.to(x.device))
         return design, self.fitted.values(x, centre).mean(0).cpu()
+
+    def _ask(self, question: Question, X: object, errors: bool) -> Inference:
+        return answer(self, question, X, errors)
 
     # tables ---------------------------------------------------------------------------------------------------------
     def summary(self, alpha: float = 0.05) -> Summary:

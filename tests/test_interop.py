@@ -82,3 +82,53 @@ def test_data_from_polars_and_results_to_polars(result):
     again = again.fit(folds=2, learners="smooth", rng=0, progress=False)
     pd.testing.assert_series_equal(again.params, result.params)
     assert polars.from_pandas(result.tidy("broom"))["std.error"].to_list() == result.bse.tolist()
+
+
+# ---- effects in the tools of EconML, and in shap
+
+
+@pytest.fixture(scope="module")
+def effects():
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(400, 2)), rng.integers(0, 2, 400)
+    y = t * (1 + x[:, 0]) + x[:, 1] + rng.normal(size=400) / 2
+    model = deepreg.StructuralModel(discrete_treatment=True, learners="smooth", folds=2, rng=0)
+    return model.fit(y, t, x), y, t, x
+
+
+def of_econml(module):
+    return pytest.importorskip(f"econml.{module}", reason="econml is not installed (extra 'interop')")
+
+
+def test_trees_of_econml_read_a_model(effects):
+    model, _, _, x = effects
+    tree = of_econml("cate_interpreter").SingleTreeCateInterpreter(max_depth=1, include_model_uncertainty=True)
+    nodes = tree.interpret(model, x).node_dict_
+    assert nodes[0]["mean"] == pytest.approx(model.const_marginal_effect(x).mean(0))
+    assert nodes[1]["mean"] < 1 < nodes[2]["mean"] and tree.tree_model_.tree_.feature[0] == 0
+    low, high = nodes[1]["ci"]
+    assert low < nodes[1]["mean"] < high
+
+
+def test_scores_of_econml_read_a_model(effects):
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    model, y, t, x = effects
+    plain = {"discrete_treatment": True, "cv": 2, "random_state": 0}
+    scorer = of_econml("score").RScorer(model_y=LinearRegression(), model_t=LogisticRegression(), **plain)
+    scorer.fit(y, t, X=x)
+    useless = deepreg.StructuralModel(discrete_treatment=True, learners="constant", folds=2, rng=0).fit(y, t, x)
+    assert scorer.score(model) > scorer.score(useless) + 0.2
+    tester = of_econml("validate").DRTester(
+        model_regression=LinearRegression(), model_propensity=LogisticRegression(), cate=model, cv=2
+    )
+    found = tester.fit_nuisance(x, t, y, x, t, y).evaluate_blp(x, x)
+    assert found.params[0] == pytest.approx(1, abs=0.25)  # the doubly robust outcome on the effects
+
+
+def test_shap_explains_a_model(effects):
+    shap = pytest.importorskip("shap", reason="shap is not installed (extra 'interop')")
+    model, _, _, x = effects
+    found = shap.Explainer(lambda rows: model.const_marginal_effect(rows)[:, 0], x[:20])(x[:10])
+    np.testing.assert_allclose(found.values.sum(1) + found.base_values, model.const_marginal_effect(x[:10])[:, 0])
+    assert np.abs(found.values[:, 0]).mean() > 5 * np.abs(found.values[:, 1]).mean()

@@ -16,7 +16,8 @@ LAYERS = (
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
-    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"},
+    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"}
+    | {"pointwise", "arrays"},
     {"instruments"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
     | {"charts"},
@@ -25,16 +26,17 @@ LAYERS = (
     {"choicesets"},
     {"information"},
     {"curvature", "targets", "estimates"},
-    {"influence", "summary", "comparison", "asked", "best", "heterogeneity"},
-    {"kept", "reading"},
+    {"influence", "summary", "comparison", "asked", "best", "heterogeneity", "treatments"},
+    {"kept", "reading", "rows"},
     {"validation"},
     {"portable", "figures", "robustness"},
-    {"shapes", "page"},
+    {"shapes", "page", "effects"},
     {"persist"},
     {"results", "diagnostics"},
-    {"model", "interop", "report.column"},
+    {"model", "interop", "report.column", "population"},
     {"api", "report.printing", "report.notes"},
     {"report.etable", "estimator"},
+    {"structural_model"},
     {"simulate"},
     {"cli"},
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from deepreg.simulate import Simulation
 
-from .problem import Answer, NotApplicable, Problem, binary, need, problem, quiet
+from .problem import Answer, NotApplicable, Problem, Rows, binary, need, problem, quiet
 
 dml = need("econml.dml")
 dr = need("econml.dr")
@@ -48,6 +48,26 @@ def causal_forest_dml(sim: Simulation, seed: int) -> Answer:
         if not data.binary:
             return found
         return Answer(float(fitted.ate_.item()), float(fitted.ate_stderr_.item()), found.cate)
+
+
+def linear_dml_rows(sim: Simulation, seed: int) -> Rows:
+    """Effects of rows by LinearDML, with its own errors."""
+    return _rows(sim, seed, dml.LinearDML)
+
+
+def causal_forest_rows(sim: Simulation, seed: int) -> Rows:
+    """Effects of rows by CausalForestDML, with errors by its bootstrap of little bags."""
+    return _rows(sim, seed, dml.CausalForestDML, n_jobs=1)
+
+
+def _rows(sim: Simulation, seed: int, model: Any, **options: Any) -> Rows:
+    if sim.family != "linear":
+        raise NotApplicable("beta(x) moves an index there, and no effect")
+    data = problem(sim)
+    with quiet():
+        fitted = model(**options, **_options(sim, data, seed)).fit(data.y, data.t, X=data.x)
+        found = fitted.effect_inference(data.x)
+    return Rows(found.point_estimate.ravel(), found.stderr.ravel())
 
 
 def dr_learner(sim: Simulation, seed: int) -> Answer:

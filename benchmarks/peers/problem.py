@@ -23,6 +23,13 @@ class Answer(NamedTuple):
     cate: Array | None = None
 
 
+class Rows(NamedTuple):
+    """The coefficient beta(x) of every row, and the standard errors that its intervals are made of; (n,) each."""
+
+    estimate: Array
+    stderr: Array
+
+
 class Problem(NamedTuple):
     """Outcome y (n,), treatment t (n,), features x (n, p) with categories as indicators, all float64."""
 

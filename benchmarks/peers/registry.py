@@ -2,11 +2,11 @@
 
 import importlib
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from deepreg.simulate import Simulation
 
-from .problem import Answer
+from .problem import Answer, Rows
 
 Method: TypeAlias = Callable[[Simulation, int], Answer]
 
@@ -25,8 +25,25 @@ METHODS: dict[str, str] = {
 }
 
 
+ROWS: dict[str, str] = {
+    "deepreg": "deepreg:rows",
+    "linear_dml": "econml:linear_dml_rows",
+    "causal_forest_dml": "econml:causal_forest_rows",
+}
+
+
+def rows(name: str) -> Callable[[Simulation, int], Rows]:
+    """What gives the rows of a draw errors; ImportError as load()."""
+    found: Callable[[Simulation, int], Rows] = _found(ROWS[name])
+    return found
+
+
 def load(name: str) -> Method:
     """The method of a name; ImportError, naming what to install, where its library is missing."""
-    module, function = METHODS[name].split(":")
-    method: Method = getattr(importlib.import_module(f"{__package__}.{module}"), function)
+    method: Method = _found(METHODS[name])
     return method
+
+
+def _found(place: str) -> Any:
+    module, function = place.split(":")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), function)
