@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded
 
 import numpy as np
 import pandas as pd
-from ledger import record
+from ledger import PACKAGES, record
 from peers import registry
 from peers.problem import NotApplicable, Rows, treatment
 
@@ -61,7 +61,7 @@ def run(designs: list[str], methods: list[str], n: int, draws: int) -> None:
         except ImportError as error:
             print(f"{name} is skipped: {error}", file=sys.stderr)
     done = set(map(tuple, known()[KEYS].itertuples(index=False)))
-    number = record(TABLE, {"designs": designs, "methods": list(ready), "n": n, "draws": draws})
+    number = record(TABLE, {"designs": designs, "methods": list(ready), "n": n, "draws": draws}, (*PACKAGES, "econml"))
     for draw in range(draws):
         for design in designs:
             sim = None

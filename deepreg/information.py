@@ -126,7 +126,8 @@ def floored(relative: Tensor, vectors: Tensor, lower: Tensor, floor: float) -> L
         raise DataError(
             f"In {int(raised.sum()):,} of {len(raised):,} rows the data say next to nothing on some coefficient: "
             "given the features, the treatment hardly varies there or the outcome is all but certain, so averages over "
-            "all rows are not identified. Remove the features that decide either, or keep other rows with subset=."
+            "all rows are not identified. Remove the features that decide either, or keep other rows with subset=. "
+            "Where what little there is will do, lower the floor: hessian=deepreg.EstimatedLaw(floor=1e-5)."
         )
     back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
     inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
