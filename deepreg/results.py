@@ -27,6 +27,7 @@ from .pointwise import Inference
 from .portable import Asked
 from .prediction import Prediction, means, placed, predicted
 from .report.summary import Summary
+from .rows import theta_at
 from .sampling import Sampling
 from .specification import Specification
 from .splits import Splits
@@ -340,15 +341,7 @@ class Results(Effects):
         return predicted(design, self.structure.family, values, cov)
 
     def _at(self, new: object, regressors: bool = True) -> tuple[Design, Tensor]:
-        if new is None:
-            return self.design, self.scores.theta.mean(0).cpu()
-        design = self.design.new(new, regressors=regressors)
-        if self.fitted is None:
-            assert self.scores.everywhere is not None
-            return design, self.scores.everywhere.expand(design.n, -1).cpu()
-        x = design.inputs.to(self.fitted.coordinates.start.device)
-        centre = None if self.law is None else self.law.centre(x, self.structure.slopes.to(x.device))
-        return design, self.fitted.values(x, centre).mean(0).cpu()
+        return theta_at(self, new, regressors)
 
     def _ask(self, question: Question, X: object, errors: bool) -> Inference:
         return answer(self, question, X, errors)

@@ -66,6 +66,23 @@ def uniform(fit: Fit) -> bool:
     return bool(fit.scores.constant) or (linear(fit.structure) and not fit.design.features)
 
 
+def theta_at(fit: Fit, new: object, regressors: bool = True) -> tuple[Design, Tensor]:
+    """theta(x) of rows of `new`, those that have all it takes, or held out of the rows of the fit; (m, P)."""
+    if new is None:
+        return fit.design, fit.scores.theta.mean(0).cpu()
+    design = fit.design.new(new, regressors=regressors)
+    if fit.fitted is None:
+        return design, fit.scores.everywhere.expand(design.n, -1).cpu()
+    return design, _everywhere(fit, fit.fitted, design)[0]
+
+
+def _everywhere(fit: Fit, fitted: Theta, design: Design) -> tuple[Tensor, Tensor, Tensor | None]:
+    """theta(x) of the functions of all folds, averaged (m, P), with the x (m, p) and E[d | x] they are evaluated at."""
+    x = design.inputs.to(fitted.coordinates.start.device)
+    centre = None if fit.law is None else fit.law.centre(x, fit.structure.slopes.to(x.device))
+    return fitted.values(x, centre).mean(0).cpu(), x, centre
+
+
 def rows_of(fit: Fit, new: object, count: int, observed: bool, errors: bool) -> Rows:
     """Rows of `new`, or those of the fit, held out; so many equal ones where effects are uniform.
 
@@ -88,10 +105,9 @@ def rows_of(fit: Fit, new: object, count: int, observed: bool, errors: bool) -> 
         return Rows(design, tuple(range(count)) if new is None else tuple(design.labels), theta, cov)
     assert fit.fitted is not None
     held_out = fit.scores.theta if new is None else None  # says what is missing in a result saved without its rows
-    device = fit.fitted.coordinates.start.device
-    x = design.inputs.to(device)
-    centre = None if fit.law is None else fit.law.centre(x, structure.slopes.to(device))
-    theta = (fit.fitted.values(x, centre) if held_out is None else held_out).mean(0).cpu()
+    theta, x, centre = _everywhere(fit, fit.fitted, design)
+    if held_out is not None:
+        theta = held_out.mean(0).cpu()
     covariance = _covariance(fit, fit.fitted, x, centre) if errors else None
     return Rows(design, tuple(design.labels), theta, covariance)
 

@@ -92,9 +92,9 @@ class StructuralModel(Effects, Learner):
 
         Z (n,) or (n, d_z) are instruments for T, numbers both, at least as many as treatments. `inference` says how
         rows get errors: "auto" or "posterior", see `deepreg.effects.Effects`; "bootstrap" or a BootstrapInference, by
-        fits to random halves of the rows, all of them learned at once; or None, for points alone. `sample_weight` (n,) are positive; errors are
-        clustered by `groups` (n,), or two columns of them. Arrays, lists, Series and DataFrames, of pandas or polars,
-        can be mixed; pandas objects have one index. Returns the model itself.
+        fits to random halves of the rows, all of them learned at once; or None, for points alone. `sample_weight` (n,)
+        are positive; errors are clustered by `groups` (n,), or two columns of them. Arrays, lists, Series and
+        DataFrames, of pandas or polars, can be mixed; pandas objects have one index. Returns the model itself.
 
         Raises DataError for missing or infinite values, different lengths or labels, and columns named alike;
         OptionError for an unknown option.

@@ -313,9 +313,28 @@ def test_an_instrument_divides():
     assert fitted.ate(T1=2) == pytest.approx(2 * effect.value[0])
     assert fitted.ate_inference(T1=2).stderr == pytest.approx(2 * effect.std_error[0])
     assert fitted.cate_output_names() == ["y"] and fitted.ate(T0=1, T1=1) == 0
-    for wrong in ({"T": ARM}, {"T": np.stack([T, T], 1)}, {"Z": W}):
+    for wrong in ({"T": ARM}, {"T": np.stack([T, T], 1)}):
         with pytest.raises(OptionError, match="instrument"):
             model().fit(Y, wrong.get("T", T), X, Z=wrong.get("Z", W[:, 0]))
+
+
+def test_several_instruments_move_several_treatments():
+    rng = np.random.default_rng(4)
+    Z, hidden = rng.normal(size=(N, 2)), rng.normal(size=N)
+    both = Z @ np.array([[1.0, 0.2], [0.3, 1.0]]) + hidden[:, None] + rng.normal(size=(N, 2))
+    outcome = both @ np.array([1.0, -0.5]) + hidden + rng.normal(size=N)
+    fitted = model().fit(outcome, both, X, Z=Z)
+    result = fitted.result_
+    theta, (reduced, *first) = result.theta(pd.DataFrame(X, columns=["x0", "x1"])), result.structure.stages
+    pi = np.stack([theta[list(stage)].to_numpy() for stage in first], 1)  # (n, T, Z)
+    beta = np.linalg.solve(pi.transpose(0, 2, 1), theta[list(reduced)].to_numpy()[..., None])[..., 0]
+    np.testing.assert_allclose(fitted.const_marginal_effect(X), beta)
+    start, end = np.zeros((N, 2)), np.stack([np.ones(N), 2 * T], 1)
+    np.testing.assert_allclose(fitted.effect(X, T0=start, T1=end), (beta * end).sum(1))
+    np.testing.assert_allclose(fitted.effect(X, T0=0, T1=1), beta.sum(1))
+    effect = result.estimate("iv_effect")
+    assert fitted.ate() == pytest.approx(effect.value.sum())
+    assert fitted.ate_inference().stderr == pytest.approx(effect.cov.sum() ** 0.5)
 
 
 # ---- inference
