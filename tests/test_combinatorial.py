@@ -295,7 +295,7 @@ def test_gradients_by_forward_and_by_backward_passes_are_the_same() -> None:
     h = torch.stack([at[:, 0].exp() * at[:, 1], at[:, 3], 0 * at[:, 2] + 1, at.prod(1), at.sum(1), at[:, 1].sin()], -1)
     found = influence._forward(h, at)
     assert found.shape == (30, 6, 4)
-    np.testing.assert_allclose(found, influence._backward(h, at), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(found, influence.backward(h, at), rtol=1e-12, atol=1e-14)
 
 
 def test_256_combinations_are_quick() -> None:
