@@ -64,8 +64,8 @@ class HeterogeneityTest(Printed):
         notes = ["The hypothesis is that all rows have the same effect."]
         if self.folds > 1:
             notes.append(
-                "Guarded: z of cross-fitted effects over sqrt(2), a heuristic that simulations support. Unguarded z "
-                "reject too often."
+                "Guarded: z of cross-fitted effects over sqrt(2), a heuristic: of simulated data without "
+                "heterogeneity it rejects 3 to 8% at a level of 5%. Unguarded z reject too often."
             )
         return Summary(
             "Test for heterogeneity", (), (Table.from_frame(self.table, formats={"df": ".0f"}),), tuple(notes)
