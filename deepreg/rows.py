@@ -51,9 +51,7 @@ class Replicates:
 
     def theta(self, x: Tensor, slopes: Tensor) -> Tensor:
         """(m, p) -> (B, m, P)."""
-        x = x.to(self.fitted.coordinates.start.device)
-        centre = None if self.law is None else self.law.centre(x, slopes.to(x.device))
-        return self.fitted.values(x, centre).cpu()
+        return self.fitted.values(*_place(self.fitted, self.law, x, slopes)).cpu()
 
 
 def linear(structure: Structure) -> bool:
@@ -73,14 +71,14 @@ def theta_at(fit: Fit, new: object, regressors: bool = True) -> tuple[Design, Te
     design = fit.design.new(new, regressors=regressors)
     if fit.fitted is None:
         return design, fit.scores.everywhere.expand(design.n, -1).cpu()
-    return design, _everywhere(fit, fit.fitted, design)[0]
+    place = _place(fit.fitted, fit.law, design.inputs, fit.structure.slopes)
+    return design, fit.fitted.values(*place).mean(0).cpu()
 
 
-def _everywhere(fit: Fit, fitted: Theta, design: Design) -> tuple[Tensor, Tensor, Tensor | None]:
-    """theta(x) of the functions of all folds, averaged (m, P), with the x (m, p) and E[d | x] they are evaluated at."""
-    x = design.inputs.to(fitted.coordinates.start.device)
-    centre = None if fit.law is None else fit.law.centre(x, fit.structure.slopes.to(x.device))
-    return fitted.values(x, centre).mean(0).cpu(), x, centre
+def _place(fitted: Theta, law: FittedLaw | None, x: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What theta(x) is evaluated at: x (m, p) on its device, and E[d | x]."""
+    x = x.to(fitted.coordinates.start.device)
+    return x, None if law is None else law.centre(x, slopes.to(x.device))
 
 
 def rows_of(fit: Fit, new: object, count: int, observed: bool, errors: bool) -> Rows:
@@ -105,10 +103,11 @@ def rows_of(fit: Fit, new: object, count: int, observed: bool, errors: bool) -> 
         return Rows(design, tuple(range(count)) if new is None else tuple(design.labels), theta, cov)
     assert fit.fitted is not None
     held_out = fit.scores.theta if new is None else None  # says what is missing in a result saved without its rows
-    theta, x, centre = _everywhere(fit, fit.fitted, design)
-    if held_out is not None:
-        theta = held_out.mean(0).cpu()
-    covariance = _covariance(fit, fit.fitted, x, centre) if errors else None
+    if held_out is not None and not errors:
+        return Rows(design, tuple(design.labels), held_out.mean(0).cpu(), None)
+    place = _place(fit.fitted, fit.law, design.inputs, structure.slopes)
+    theta = (fit.fitted.values(*place) if held_out is None else held_out).mean(0).cpu()
+    covariance = _covariance(fit, fit.fitted, *place) if errors else None
     return Rows(design, tuple(design.labels), theta, covariance)
 
 
