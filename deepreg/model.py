@@ -115,14 +115,13 @@ class Model:
         splits = self._splits(folds, members, repeats, draws, curvature.three_way).to(place)
         with _threads(len(x)), _Bar(progress) as bar:
             options = replace(options, progress=bar.step)
-            nuisance = replace(options, learners=LEARNERS)  # a law of t by less than all would confound
             law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, bar.stage)
             theta = fitted.held_out(x, splits, centre)
             release(len(x))
             bar.stage("Lambda(x)")
             nodes = None if law is None else law.nodes(x, splits)
             every = partial(fitted.values, x, centre)
-            lam = curvature.inverse(self.structure, u, x, weight, theta, every, splits, nodes, nuisance)
+            lam = curvature.inverse(self.structure, u, x, weight, theta, every, splits, nodes, options.nuisance)
         release(len(x))
         score = score_of(self.structure.family, u, theta)
         back = of_constants(self.structure, u, theta, weight, lam)
@@ -183,7 +182,7 @@ class Model:
     ) -> tuple[Any, Tensor | None, Theta]:  # fmt: skip
         """The law of the treatment, the origin E[d | x] that it gives, and theta(x), on the same splits."""
         stage("law of the treatment")
-        law = curvature.law(self.design, x, splits, replace(options, learners=LEARNERS))
+        law = curvature.law(self.design, x, splits, options.nuisance)
         centre = None
         if isinstance(law, FittedLaw) and law.everywhere and self.structure.absorbing:
             centre = law.centre(x, self.structure.slopes.to(x.device))

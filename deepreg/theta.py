@@ -38,6 +38,11 @@ class Options:
     generator: torch.Generator
     progress: Progress | None = None
 
+    @property
+    def nuisance(self) -> "Options":
+        """Those of the law of the treatment: a law by less than all learners would confound."""
+        return replace(self, learners=LEARNERS)
+
 
 @dataclass(frozen=True)
 class Networks:

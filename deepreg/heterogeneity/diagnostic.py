@@ -17,8 +17,24 @@ from ..report.table import Table
 D = TypeVar("D", bound="Diagnostic")
 
 
+class Summarised(Printed):
+    """What prints its summary."""
+
+    @abstractmethod
+    def summary(self) -> Summary: ...
+
+    def as_text(self) -> str:
+        return self.summary().as_text()
+
+    def as_html(self) -> str:
+        return self.summary().as_html()
+
+    def as_latex(self) -> str:
+        return self.summary().as_latex()
+
+
 @dataclass(frozen=True, repr=False)
-class Diagnostic(Printed):
+class Diagnostic(Summarised):
     """Estimates with a title and notes; `estimates` has their joint covariance, tests, bands and functions of them."""
 
     estimates: Estimates
@@ -74,15 +90,6 @@ class Diagnostic(Printed):
     def summary(self, alpha: float = 0.05) -> Summary:
         """Tables and notes, for as_text(), as_latex(), as_html() and the like."""
         return Summary(self.title, (), self.tables(alpha), self.notes)
-
-    def as_text(self) -> str:
-        return self.summary().as_text()
-
-    def as_html(self) -> str:
-        return self.summary().as_html()
-
-    def as_latex(self) -> str:
-        return self.summary().as_latex()
 
 
 def merged(several: Sequence[D], estimates: Estimates) -> D:

@@ -8,9 +8,9 @@ import pandas as pd
 from scipy import stats
 
 from ..errors import DataError, OptionError
-from ..report.printed import Printed
 from ..report.summary import Summary
 from ..report.table import Table
+from .diagnostic import Summarised
 from .inputs import Sample, codes, sample
 from .linear import numbers, projection_of, slopes
 from .ranking import Ranking
@@ -26,7 +26,7 @@ REMEDY = (
 
 
 @dataclass(frozen=True, repr=False)
-class HeterogeneityTest(Printed):
+class HeterogeneityTest(Summarised):
     """Tests of the hypothesis that all rows have the same effect, printed together.
 
     `pvalue` is that of the first row of `table`: a guarded test where effects are cross-fitted, the plain one where
@@ -70,15 +70,6 @@ class HeterogeneityTest(Printed):
         return Summary(
             "Test for heterogeneity", (), (Table.from_frame(self.table, formats={"df": ".0f"}),), tuple(notes)
         )
-
-    def as_text(self) -> str:
-        return self.summary().as_text()
-
-    def as_html(self) -> str:
-        return self.summary().as_html()
-
-    def as_latex(self) -> str:
-        return self.summary().as_latex()
 
 
 def heterogeneity_test(
