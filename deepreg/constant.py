@@ -1,7 +1,7 @@
 """The fit without features: constant theta by Newton's method or a trainer, and the results that follow from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from .track import Track
 from .trainers import Problem, Progress, Trainer
 from .units import Units, chosen
 
-LIKE = 1e8  # the ratio of eigenvalues of a Hessian beyond which a note says what it is that rows hardly tell apart
+LIKE = 1e6  # the ratio of eigenvalues of a Hessian beyond which a note says what it is that rows hardly tell apart
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,13 @@ def fit(
     every = torch.eye(len(structure.names)).to(inverse)[None, None]
     inverse = inverse[None, None]
     scores = Scores(structure, design, u, theta, score, 0 * inverse, every, inverse, None, constant=True)
+    notes = (*_notes(structure, certificate, mean, free), *structure.family.remarks(u, theta[0, 0]))
     facts = Facts(
         f"constant coefficients, {structure.family.describe()}", tuple(instrumented(structure)), (),
-        (*_notes(structure, certificate, mean, free), *structure.family.remarks(u, theta[0, 0])), True, goodness(structure, u, theta, weight), call,
+        notes, True, goodness(structure, u, theta, weight), call,
         certificate=certificate,
     )  # fmt: skip
+    sampling = replace(sampling, parameters=certificate.free)
     return Results(design, structure, scores, sampling, facts, again=again, track=track)
 
 

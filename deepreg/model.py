@@ -109,8 +109,8 @@ class Model:
             self = replace(self, design=design, vcov=kind)
         varying = bool(self.design.inputs.shape[1] and self.structure.free)
         found: dict[str, Any] = {"start": start, "starts": starts, "holdout": holdout, "track": track}
-        usual = {"start": None, "starts": 1, "holdout": None, "track": None}
-        if varying and (odd := [name for name, value in found.items() if value is not usual[name] and value != 1]):
+        odd = [name for name, value in found.items() if (starts != 1 if name == "starts" else value is not None)]
+        if varying and odd:
             raise OptionError(
                 f"{odd[0]}= is for constant coefficients, and those of {self.design.formula!r} are functions of "
                 "features. Leave it out; history and plot.training() show how networks were trained."
@@ -238,7 +238,7 @@ class Model:
                 raise OptionError(f"{name}={value!r}: give a whole number, at least 1.")
         if not (start is None or isinstance(start, Results | Mapping)):
             raise OptionError(f"start= is a {type(start).__name__}; give a result, or values by names of parameters.")
-        trainer = _part("trainer", trainer, None, "fit")
+        trainer = None if trainer is None else _part("trainer", trainer, Adam(), "fit")
         if trainer is not None and self.structure.bounds and not isinstance(trainer, Adam):
             raise OptionError(f"trainer={trainer!r} keeps no bounds; with bounds= leave trainer= out, or give Adam().")
         if trainer is not None and starts > 1:
