@@ -18,7 +18,8 @@ formula, bounds = "recid ~ score + noise + age", {"score": (0, None), "noise": (
 model = deepreg.logit(formula, train, loss="brier", link="clamp", bounds=bounds)
 fit = model.fit(trainer=deepreg.Adam(steps=300), holdout=test, track=50, rng=0)
 print(fit.summary())
-print(fit.history.frame().round(4))
+assert fit.track is not None
+print(fit.track.frame().round(4))  # and fit.history.plot(after=50) with matplotlib
 
 # The same by Newton's method with an active set, and by maximum likelihood with classical errors.
 print(model.fit().certificate)
