@@ -11,16 +11,18 @@ from .version import version
 
 if TYPE_CHECKING:
     from . import datasets, families, heterogeneity, interop, simulate, targets
-    from .api import choice, load, structural
+    from .aliases import logit, negbin, ols, poisson, probit
+    from .api import choice, structural
     from .best import best_combination
     from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
+    from .loading import load
     from .networks import MLP, Replicated
     from .pointwise import BootstrapInference
     from .report.etable import etable
     from .structural_model import StructuralModel as StructuralModel
-    from .trainers import LBFGS, AdamW
+    from .trainers import LBFGS, Adam, AdamW
 
     __version__: str
 
@@ -28,8 +30,13 @@ _MODULES = ("datasets", "families", "heterogeneity", "interop", "simulate", "tar
 _OBJECTS = {
     "best_combination": "best",
     "choice": "api",
-    "load": "api",
+    "load": "loading",
     "structural": "api",
+    "logit": "aliases",
+    "negbin": "aliases",
+    "ols": "aliases",
+    "poisson": "aliases",
+    "probit": "aliases",
     "BootstrapInference": "pointwise",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",
@@ -37,6 +44,7 @@ _OBJECTS = {
     "Regressed": "curvature",
     "MLP": "networks",
     "Replicated": "networks",
+    "Adam": "trainers",
     "AdamW": "trainers",
     "LBFGS": "trainers",
     "etable": "report.etable",
@@ -51,6 +59,7 @@ _OPTIONAL = {
 __all__ = [
     "LBFGS",
     "MLP",
+    "Adam",
     "AdamW",
     "BootstrapInference",
     "DataError",
@@ -74,6 +83,11 @@ __all__ = [
     "heterogeneity",
     "interop",
     "load",
+    "logit",
+    "negbin",
+    "ols",
+    "poisson",
+    "probit",
     "simulate",
     "structural",
     "targets",

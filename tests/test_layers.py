@@ -11,14 +11,14 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors", "version", "call"},
+    {"units", "errors", "version", "call", "certificate"},
     {"seeds"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
-    | {"files", "wald", "minimise", "basis", "evidence", "stacking", "document", "tables"}
+    | {"files", "wald", "plots", "minimise", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
-    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"}
+    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve"}
     | {"pointwise", "arrays"},
-    {"instruments"},
+    {"instruments", "classical", "bounds", "track"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
     | {"charts"},
     {"theta", "report.summary", "report"},
@@ -32,10 +32,12 @@ LAYERS = (
     {"portable", "figures", "robustness"},
     {"shapes", "page", "effects"},
     {"persist"},
+    {"measures"},
     {"results", "diagnostics"},
+    {"constant"},
     {"model", "interop", "report.column", "population"},
     {"api", "report.printing", "report.notes"},
-    {"report.etable", "estimator"},
+    {"aliases", "loading", "report.etable", "estimator"},
     {"structural_model"},
     {"simulate"},
     {"cli"},
