@@ -10,9 +10,8 @@ from torch import Tensor
 
 from .errors import DataError
 from .families import Family
+from .minimise import State, minimise
 from .units import Units, blocks, chosen
-
-_FLAT = 1e-9  # of the largest eigenvalue of the Hessian: a smaller one is 0
 
 
 class Pooled(NamedTuple):
@@ -165,9 +164,7 @@ class Structure:
         minimum does not exist (separated outcomes, collinear regressors, a parameter that runs off to infinity).
         """
         family, parts = self.family, partial(_parts, u, weight, rows)
-        groups = len(weight if rows is None else rows)
         start = family.start(u)
-        theta = start.expand(groups, len(start)).clone()
 
         def loss(at: Tensor, part: _Part) -> Tensor:  # (G, P) -> (G,)
             return (family.loss(part.units, at[:, None, :]) * part.weight).sum(1)
@@ -175,45 +172,26 @@ class Structure:
         def objective(at: Tensor) -> Tensor:
             return torch.stack([loss(at, part) for part in parts()]).sum(0)
 
-        value = objective(theta)
-        for _ in range(200):
-            each = [_derivatives(partial(loss, part=part), theta) for part in parts()]
+        def derivatives(at: Tensor) -> tuple[Tensor, Tensor]:
+            each = [_derivatives(partial(loss, part=part), at) for part in parts()]
             gradient, hessian = (torch.stack(one).sum(0) for one in zip(*each, strict=True))
+            return gradient, hessian
+
+        def watch(theta: Tensor, gradient: Tensor) -> None:
             for at, slope in zip(theta, gradient, strict=True):
                 if reason := family.limit(u, at, slope):
                     raise DataError(f"family={family.name!r} has no homogeneous fit: {reason}")
-            scale = hessian.diagonal(dim1=1, dim2=2).abs().clamp_min(1e-300).rsqrt()  # unit diagonal: free of units
-            scaled = hessian * scale[:, :, None] * scale[:, None, :]
-            if not bool(scaled.isfinite().all()):
-                break
-            eigenvalues, vectors = torch.linalg.eigh(scaled)
-            if bool((eigenvalues[:, -1] < 1e-12).any()):
-                break
-            size = eigenvalues.abs()  # descends where not convex
-            inverse = size.clamp_min(1e-10 * size.amax(1, keepdim=True)).reciprocal()
-            rotated = (vectors.mT @ (scale * gradient)[:, :, None])[:, :, 0]
-            step = -scale * (vectors @ (inverse * rotated)[:, :, None])[:, :, 0]
-            decrement = (inverse * rotated**2).sum(1)
-            flat = (eigenvalues[:, 0] < _FLAT * eigenvalues[:, -1]) & (decrement < 1e-8 * (1 + value.abs()))
-            if bool(flat.any()):  # what is left of the gradient is that of a parameter on its way to infinity
-                raise self._singular(vectors[flat][0, :, 0])
-            if bool((decrement < 1e-20 * (1 + value.abs())).all()):
-                if self._runs_off(u, theta, step):
-                    break
-                return self._finish(parts, theta, hessian, value)
-            length = torch.ones(groups, dtype=theta.dtype, device=theta.device)
-            for _ in range(60):
-                trial = objective(theta + length[:, None] * step)
-                worse = ~(trial <= value - 1e-4 * length * decrement + 1e-14 * (1 + value.abs()))
-                if not bool(worse.any()):
-                    break
-                length = torch.where(worse, length * 0.5, length)
-            theta = theta + length[:, None] * step
-            value = objective(theta)
-        raise DataError(
-            f"The homogeneous fit of family={family.name!r} did not converge in 200 Newton steps: the outcome may be "
-            f"separated by {', '.join(self.terms)}, or the terms collinear. {family.advice}"
-        )
+
+        found = minimise(objective, derivatives, start.expand(len(weight if rows is None else rows), -1), watch=watch)
+        flat = found.state == State.FLAT
+        if bool(flat.any()):  # what is left of the gradient is that of a parameter on its way to infinity
+            raise self._singular(found.direction[flat][0])
+        if bool((found.state != State.DONE).any()) or self._runs_off(u, found.theta, found.step):
+            raise DataError(
+                f"The homogeneous fit of family={family.name!r} did not converge in {found.steps} Newton steps: the "
+                f"outcome may be separated by {', '.join(self.terms)}, or the terms collinear. {family.advice}"
+            )
+        return self._finish(parts, found.theta, found.hessian, found.value)
 
     def _singular(self, direction: Tensor) -> DataError:
         """What is said of a Hessian that vanishes along a direction (P,), in units in which its diagonal is 1."""

@@ -14,7 +14,7 @@ LAYERS = (
     {"units", "errors", "version", "call"},
     {"seeds"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
-    | {"files", "wald", "basis", "evidence", "stacking", "document", "tables"}
+    | {"files", "wald", "minimise", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"}
     | {"pointwise", "arrays"},
