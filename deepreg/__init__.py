@@ -10,21 +10,24 @@ from .errors import DataError, DeepregError, DeepregWarning, FileError, FormulaE
 from .version import version
 
 if TYPE_CHECKING:
-    from . import datasets, families, heterogeneity, interop, simulate, targets
+    from . import datasets, families, heterogeneity, interop, penalties, simulate, targets
     from .api import choice, load, structural
     from .best import best_combination
     from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
+    from .fairness import fairness
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
     from .networks import MLP, Replicated
+    from .penalties import RateGap, Rounding
     from .pointwise import BootstrapInference
     from .report.etable import etable
     from .structural_model import StructuralModel as StructuralModel
+    from .tradeoff import tradeoff
     from .trainers import LBFGS, AdamW
 
     __version__: str
 
-_MODULES = ("datasets", "families", "heterogeneity", "interop", "simulate", "targets")
+_MODULES = ("datasets", "families", "heterogeneity", "interop", "penalties", "simulate", "targets")
 _OBJECTS = {
     "best_combination": "best",
     "choice": "api",
@@ -37,9 +40,13 @@ _OBJECTS = {
     "Regressed": "curvature",
     "MLP": "networks",
     "Replicated": "networks",
+    "RateGap": "penalties",
+    "Rounding": "penalties",
     "AdamW": "trainers",
     "LBFGS": "trainers",
     "etable": "report.etable",
+    "fairness": "fairness",
+    "tradeoff": "tradeoff",
 }
 # These need scikit-learn. They stay out of __all__, so that `from deepreg import *` works without it.
 _OPTIONAL = {
@@ -63,20 +70,25 @@ __all__ = [
     "NotAvailable",
     "OptionError",
     "Randomised",
+    "RateGap",
     "Regressed",
     "Replicated",
+    "Rounding",
     "__version__",
     "best_combination",
     "choice",
     "datasets",
     "etable",
+    "fairness",
     "families",
     "heterogeneity",
     "interop",
     "load",
+    "penalties",
     "simulate",
     "structural",
     "targets",
+    "tradeoff",
 ]
 
 

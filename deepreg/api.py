@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import covariance, families, instruments, persist
+from . import covariance, families, instruments, penalties, persist
 from .call import Call, arguments
 from .curvature import KnownLaw, Randomised
 from .design import Design, build
@@ -16,6 +16,7 @@ from .errors import DataError, OptionError
 from .families import Choice, ConditionalLogit, Family, Linear, LinearSystem, NestedLogit
 from .formula import instrumented, outcomes
 from .model import Model
+from .penalties import Penalty
 from .results import Results
 from .structure import Structure
 
@@ -33,6 +34,7 @@ def structural(
     missing: str = "drop",
     assignment: KnownLaw | None = None,
     constant: str | Sequence[str] | None = None,
+    penalty: Penalty | Callable[..., Tensor] | None = None,
     vcov: str | dict[str, str] | None = None,
     cov_type: str | None = None,
     cov_kwds: Mapping[str, object] | None = None,
@@ -75,6 +77,9 @@ def structural(
         Columns of theta, by their names in `result.params`, that are the same for all x while the others vary, such as
         "t" or an ancillary parameter like "log_sigma". A constant "t" of family "linear" is the coefficient of a
         partially linear model (Robinson 1988).
+    penalty : Penalty or function, optional
+        What a fit with constant coefficients pays besides its loss, such as `deepreg.RateGap` or `deepreg.Rounding`;
+        see `deepreg.penalties`. Not the L2 penalty on the weights of networks, which is a number given to fit().
     vcov : str or {"CRV1": "column"} or {"CRV1": "a+b"}, optional
         "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise.
     cov_type, cov_kwds : str and mapping, optional
@@ -108,7 +113,7 @@ def structural(
     if assignment is not None and not isinstance(assignment, KnownLaw):
         raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
-    options |= {"assignment": assignment, "constant": constant}
+    options |= {"assignment": assignment, "constant": constant, "penalty": penalty}
     vcov = _covariance(vcov, cov_type, cov_kwds)
     options |= {"offset": offset, "exposure": exposure}
     given = arguments({"family": family, **options, "vcov": vcov}, {"missing": "drop"})
@@ -220,7 +225,7 @@ def _covariance(
 def _model(
     formula: str, data: object, chosen: Family, vcov: Any, context: Any, call: Call, *, weights: Any, cluster: Any,
     subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, constant: Any,
-    offset: Any, exposure: Any, packed: tuple[str, str] | None = None,
+    offset: Any, exposure: Any, packed: tuple[str, str] | None = None, penalty: Any = None,
 ) -> Model:  # fmt: skip
     """The model of structural() and choice(), which call this and nothing between, for the names of their caller."""
     texts: tuple[tuple[str, Any], ...] = (
@@ -242,6 +247,7 @@ def _model(
     _check_context(context)
     text, chosen, written = _system(formula, chosen)
     _check_offset(chosen, offset, exposure)
+    paid = None if penalty is None else penalties.get(penalty)
     design = build(
         text,
         data,
@@ -252,6 +258,7 @@ def _model(
         subset=subset,
         missing=missing,
         assignment=assignment.columns if isinstance(assignment, KnownLaw) else (),
+        penalty=() if paid is None else paid.columns,
         outcome=chosen.outcome,
         context=context,
         packed=packed,
@@ -282,7 +289,9 @@ def _model(
         )
     if named and design.recipe.context:
         call = call._replace(model=(*call.model, ("context", "context")))
-    return Model(design, structure, kind, assignment, call)
+    if paid is not None:
+        penalties.check(paid, design, structure)
+    return Model(design, structure, kind, assignment, call, paid)
 
 
 def _with_constants(structure: Structure, given: Any, design: Design) -> Structure:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +26,8 @@ from .information import agreement, of_constants
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
 from .projection import Spare
+from .penalised import Objective, minimum
+from .penalties import Penalty
 from .results import Results
 from .rows import Replicates
 from .sampling import Sampling
@@ -50,6 +52,7 @@ class Model:
     vcov: str
     assignment: KnownLaw | Randomised | None = None
     call: Call = field(default_factory=Call)
+    penalty: Penalty | None = None  # of a fit with constant theta
 
     def __repr__(self) -> str:
         return f"<deepreg Model {self.design.formula!r}, family={self.structure.family.name!r}, not fitted>"
@@ -66,6 +69,7 @@ class Model:
         learners: Sequence[str] | None = None,
         hessian: str | Curvature | None = None,
         device: str = "auto",
+        start: str | None = None,
         rng: int | np.random.Generator | np.random.SeedSequence | None = None,
         progress: bool | None = None,
     ) -> Results:
@@ -80,25 +84,28 @@ class Model:
             around its mean, where E[t | x] is another origin) and "network"; by default all of them.
         network : an architecture, by default MLP(hidden=(20, 20)) with a linear path.
         trainer : LBFGS() or AdamW(); by default LBFGS(), and AdamW() where there are more than 5,000 rows.
-        penalty : L2 penalty on the weights of the perceptron, at least 0.
+        penalty : L2 penalty on the weights of the perceptron, at least 0; that of structural() is another thing.
         hessian : "estimated" (law of the treatment), "regressed", or a Curvature. Default: `assignment=` if given.
         device : "auto", "cpu", "cuda" or "cuda:1".
+        start : "unpenalised", the fit without the penalty given to structural(); by default the better minimum of
+            those reached from there and from theta = 0.
         rng : whatever numpy.random.default_rng accepts; the same value gives the same digits.
         progress : show a progress bar; by default on a terminal.
 
         Raises OptionError for an unknown option, DataError where the data cannot support the fit.
         """
+        _start(start, self.penalty)
         seed, shown = _seed(rng)
         chosen = _learners(learners)
         call = self.call._replace(fit=(*arguments(
             {"folds": folds, "members": members, "repeats": repeats, "network": network, "trainer": trainer,
              "penalty": penalty, "learners": chosen if learners is not None else None, "hessian": hessian,
-             "device": device},
+             "device": device, "start": start},
             {"folds": 5, "repeats": 1, "penalty": 1e-3, "device": "auto"},
         ), *((("rng", shown),) if self.design.features or self.design.controls else ())))  # fmt: skip
         again = self._again(
             folds=folds, members=members, repeats=repeats, network=network, trainer=trainer, penalty=penalty,
-            learners=learners, hessian=hessian, device=device, rng=int(shown) if shown.lstrip("-").isdigit() else seed,
+            learners=learners, hessian=hessian, device=device, start=start, rng=int(shown) if shown.lstrip("-").isdigit() else seed,
         )  # fmt: skip
         place = _device(device)
         trainer = _part("trainer", trainer, self._trainer(), "fit")
@@ -106,7 +113,7 @@ class Model:
         members = (2 if self.design.n > LARGE else 4) if members is None else members
         u, x, weight = self._tensors(place)
         if x.shape[1] == 0 or not self.structure.free:
-            return self._constant(u, weight, call)
+            return self._constant(u, weight, call, start)
         draws = torch.Generator().manual_seed(seed)
         options = Options(chosen, network, trainer, _strength(penalty), place, draws)
         # raises where the fit without features does not exist
@@ -199,7 +206,7 @@ class Model:
     def _trainer(self) -> Trainer:
         return AdamW() if self.design.n > LARGE else LBFGS()
 
-    def _constant(self, u: Units, weight: Tensor, call: Call) -> Results:
+    def _constant(self, u: Units, weight: Tensor, call: Call, start: str | None) -> Results:
         """No features: theta is constant, and psi the ordinary influence function of an M-estimator.
 
         Newton and the Hessian work on regressors of mean 0 and unit variance: theta = turn @ theta there.
@@ -210,24 +217,38 @@ class Model:
         within = self.structure.pooled(standard.units, weight[None]).theta
         within = self._unstandardised(standard, within)
         units = standard.units._replace(y=u.y, offset=u.offset)
-        hessian = family.derivatives(units, within[:, None, :].expand(1, n, -1))[1]
-        mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
-        unit = mean.diagonal(dim1=1, dim2=2).rsqrt()
-        inverse = torch.linalg.inv(mean * unit[:, :, None] * unit[:, None, :]) * unit[:, :, None] * unit[:, None, :]
+        free, notes = torch.ones_like(within, dtype=torch.bool)[0], ()
+        header: tuple[tuple[str, str], ...] = tuple(instrumented(self.structure))
+        if self.penalty is None:
+            hessian = family.derivatives(units, within[:, None, :].expand(1, n, -1))[1]
+            mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
+        else:
+            whole = Objective(self.structure, self.design, self.penalty, units, weight, turn)
+            found = minimum(whole, self._starts(whole, within[0], start))
+            within, mean, free = found.at[None], found.hessian[None], found.free
+            header, notes = (*header, *found.header(self.penalty)), found.notes(self.structure.names)
         theta = (within @ turn.T)[:, None, :].expand(1, n, -1)
-        inverse = (turn @ inverse @ turn.T)[:, None]  # (1, 1, P, P)
-        score = score_of(family, u, theta)
+        inverse = (turn @ _inverse(mean, free) @ turn.T)[:, None]  # (1, 1, P, P)
+        if self.penalty is None:
+            score = score_of(family, u, theta)
+        else:
+            score = replace(whole, units=u, turn=torch.eye(len(turn)).to(turn)).influence(theta[0, 0])[None]
         every = torch.eye(theta.shape[-1]).to(inverse)[None, None]
         scores = Scores(self.structure, self.design, u, theta, score, 0 * inverse, every, inverse, None, constant=True)
         fit = goodness(self.structure, u, theta, weight)
-        header = tuple(instrumented(self.structure))
-        facts = Facts(f"constant coefficients, {family.name}", header, (), (), True, fit, call)
+        facts = Facts(f"constant coefficients, {family.name}", header, (), notes, True, fit, call)
         sampling = self._sampling(theta.shape[-1], u.y.device)
-        return Results(self.design, self.structure, scores, sampling, facts, again=self._again())
+        return Results(self.design, self.structure, scores, sampling, facts, again=self._again(start=start))
 
-    def _again(self, **options: Any) -> Callable[[Design], Results]:
-        """The same fit to a design with other features."""
-        return partial(_again, self, options)
+    def _starts(self, whole: Objective, unpenalised: Tensor, start: Any) -> dict[str, Tensor]:
+        """Where the search for a penalised minimum begins; (P,) each."""
+        if start is None:
+            return {"unpenalised": unpenalised, "the start of the family": self.structure.family.start(whole.units)}
+        return {start: unpenalised}
+
+    def _again(self, **options: Any) -> "Again":
+        """The same fit to a design with other features, or with another penalty."""
+        return Again(self, options)
 
     def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:
         """Constant theta (G, P) with the outcome's standardisation undone, and not yet the regressors'."""
@@ -257,8 +278,42 @@ class Model:
         )  # fmt: skip
 
 
-def _again(model: Model, options: dict[str, Any], design: Design) -> Results:
-    return replace(model, design=design).fit(**options, progress=False)
+@dataclass(frozen=True, repr=False, eq=False)
+class Again:
+    """A fit that can be repeated with something else."""
+
+    model: Model
+    options: Mapping[str, Any]
+
+    @property
+    def penalty(self) -> Penalty | None:
+        return self.model.penalty
+
+    def __call__(self, design: Design, penalty: Penalty | None = None) -> Results:
+        changed = replace(self.model, design=design, penalty=self.penalty if penalty is None else penalty)
+        return changed.fit(**self.options, progress=False)
+
+
+def _inverse(hessian: Tensor, free: Tensor) -> Tensor:
+    """The inverse of Hessians (G, P, P) on the parameters that are free (P,), 0 for the others; in units that make the
+    diagonal 1."""
+    inside = hessian[:, free][:, :, free]
+    unit = inside.diagonal(dim1=1, dim2=2).rsqrt()
+    found = torch.zeros_like(hessian)
+    place = free.nonzero()[:, 0]
+    found[:, place[:, None], place] = (
+        torch.linalg.inv(inside * unit[:, :, None] * unit[:, None, :]) * unit[:, :, None] * unit[:, None, :]
+    )
+    return found
+
+
+def _start(start: Any, penalty: Penalty | None) -> None:
+    if start is None:
+        return
+    if start != "unpenalised":
+        raise OptionError(f"start={start!r}: give 'unpenalised', the fit without the penalty, or leave it out.")
+    if penalty is None:
+        raise OptionError("start='unpenalised' begins at the fit without a penalty: give structural(..., penalty=).")
 
 
 def _learners(given: Any) -> tuple[str, ...]:
@@ -272,7 +327,10 @@ def _learners(given: Any) -> tuple[str, ...]:
 
 def _strength(penalty: Any) -> float:
     if not isinstance(penalty, int | float | np.number) or not 0 <= penalty < np.inf:
-        raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
+        raise OptionError(
+            f"penalty={penalty!r}: this is the L2 penalty on the weights of networks; give a number, 0 or more. Penalties "
+            "of constant coefficients, such as deepreg.RateGap, are given to structural(penalty=)."
+        )
     return float(penalty)
 
 

@@ -18,10 +18,10 @@ LAYERS = (
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"}
     | {"pointwise", "arrays"},
-    {"instruments"},
+    {"instruments", "penalties"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
     | {"charts"},
-    {"theta", "report.summary", "report"},
+    {"theta", "report.summary", "report", "penalised"},
     {"law", "censoring", "projection", "spread"},
     {"choicesets"},
     {"information"},
@@ -33,7 +33,8 @@ LAYERS = (
     {"shapes", "page", "effects"},
     {"persist"},
     {"results", "diagnostics"},
-    {"model", "interop", "report.column", "population"},
+    {"model", "interop", "report.column", "population", "fairness"},
+    {"tradeoff"},
     {"api", "report.printing", "report.notes"},
     {"report.etable", "estimator"},
     {"structural_model"},

@@ -1,0 +1,121 @@
+"""Fits whose objective sees all rows at once: the minimum, its Hessian, and the influence of every row on it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .design import Design
+from .errors import DataError
+from .minimise import State, minimise
+from .penalties import Function, Penalty, Seen
+from .structure import Structure, derivatives_of
+from .units import Units
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The weighted mean loss and a penalty, as a function of constant theta and of the weights of the rows.
+
+    It is free of the scale of the weights. `turn` gives theta of the coordinates of `units`: theta = turn @ at.
+    """
+
+    structure: Structure
+    design: Design
+    penalty: Penalty
+    units: Units
+    weight: Tensor  # (n,)
+    turn: Tensor  # (P, P)
+
+    @cached_property
+    def _paid(self) -> Function:
+        return self.penalty.bind(self.design, self.structure)
+
+    def parts(self, at: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The mean loss and the penalty; (..., P) -> (...) each."""
+        family, rows = self.structure.family, at[..., None, :]
+        weight = self.weight if weight is None else weight
+        loss = (family.loss(self.units, rows) @ weight) / weight.sum()
+        mean, theta = partial(family.mean, self.units, rows), at @ self.turn.mT
+        return loss, self._paid(Seen(self.structure, self.units, theta, loss, mean, weight, self.design.frame))
+
+    def value(self, at: Tensor, weight: Tensor | None = None) -> Tensor:
+        """What is minimised; (..., P) -> (...)."""
+        loss, paid = self.parts(at, weight)
+        return loss + paid
+
+    def influence(self, at: Tensor) -> Tensor:
+        """What each row does to the gradient, by its share of the weights; (P,) -> (n, P).
+
+        s_i = W d(gradient) / dw_i with W the sum of the weights: the infinitesimal jackknife (Jaeckel 1972; Giordano et
+        al. 2019), of which -H^{-1} s_i are influence values. Of a mean of losses s_i is the score of the row; of
+        ratios of sums it holds what the row does to each sum. Its weighted mean is 0, as the scale of the weights does
+        not matter.
+        """
+        at = at.detach().requires_grad_(True)
+        weight = self.weight.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self.value(at, weight), at, create_graph=True)
+            each = [torch.autograd.grad(one, weight, retain_graph=True)[0] for one in gradient]
+        return torch.stack(each, 1) * self.weight.sum()
+
+
+class Found(NamedTuple):
+    """A minimum of an objective."""
+
+    at: Tensor  # (P,)
+    hessian: Tensor  # (P, P)
+    free: Tensor  # (P,) bool: not held by the penalty
+    loss: float  # the mean loss
+    paid: float  # the penalty
+    values: Mapping[str, float]  # the objective at the minimum reached from each start
+
+    def header(self, penalty: Penalty) -> tuple[tuple[str, str], ...]:
+        """What a summary says of it."""
+        return (("Penalty:", repr(penalty)), ("Mean loss, penalty:", f"{self.loss:.6g}, {self.paid:.3g}"))
+
+    def notes(self, names: Sequence[str]) -> tuple[str, ...]:
+        """What the reader has to know."""
+        first = (
+            "Coefficients minimise the mean loss and the penalty. Errors are those of the infinitesimal jackknife, which "
+            "counts what each row does to both."
+        )
+        held = [name for name, free in zip(names, self.free.tolist(), strict=True) if not free]
+        rest = [f"Held by the penalty, with no error: {', '.join(held)}. Errors of the others are given these."]
+        reached = ", ".join(f"{value:.8g} from {name}" for name, value in self.values.items())
+        starts = [f"The objective at the minima reached from two starts: {reached}."] if len(self.values) > 1 else []
+        return (first, *(rest if held else []), *starts)
+
+
+def minimum(objective: Objective, starts: Mapping[str, Tensor]) -> Found:
+    """The least of the minima reached from some starts (P,), each through the stages of the penalty.
+
+    Raises DataError where none is reached.
+    """
+    stages = [replace(objective, penalty=one) for one in objective.penalty.stages()]
+    at = torch.stack([*starts.values()])
+    for stage in stages:
+        found = minimise(stage.value, partial(derivatives_of, stage.value), at)
+        at = found.theta
+    values = torch.where(found.state == State.DONE, found.value, torch.inf)
+    if not bool(values.isfinite().any()):
+        raise DataError(
+            f"The fit with penalty={objective.penalty!r} reached no minimum in {found.steps} Newton steps. Try a smaller "
+            "strength, or fewer terms."
+        )
+    best = int(values.argmin())
+    hessian, free = found.hessian[best], torch.ones_like(at[best], dtype=torch.bool)
+    held = stages[-1].penalty.held(objective.structure, objective.turn @ at[best])
+    if bool(held.isfinite().any()):
+        free = held.isnan()
+        exact = torch.linalg.solve(objective.turn, torch.where(free, objective.turn @ at[best], held))
+        ends = [torch.where(free, end, exact) for end in (-torch.inf, torch.inf)]
+        found = minimise(stages[-1].value, partial(derivatives_of, stages[-1].value), exact[None], lower=ends[0], upper=ends[1])
+        at, best, hessian = found.theta, 0, found.hessian[0]
+    names = list(starts)
+    loss, paid = stages[-1].parts(at[best])
+    reached = dict(zip(names, values.tolist(), strict=True))
+    return Found(at[best], hessian, free, float(loss), float(paid), reached)
