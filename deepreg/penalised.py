@@ -16,6 +16,9 @@ from .structure import Structure, derivatives_of
 from .units import Units
 
 
+PIECES = 50  # of a penalty that a search may go through
+
+
 @dataclass(frozen=True, eq=False)
 class Objective:
     """The weighted mean loss and a penalty, as a function of constant theta and of the weights of the rows.
@@ -41,6 +44,12 @@ class Objective:
         loss = (family.loss(self.units, rows) @ weight) / weight.sum()
         mean, theta = partial(family.mean, self.units, rows), at @ self.turn.mT
         return loss, self._paid(Seen(self.structure, self.units, theta, loss, mean, weight, self.design.frame))
+
+    def bounds(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """The region of the penalty around `at`, in its coordinates; (..., P) each."""
+        ends = self.penalty.region(self.structure, at @ self.turn.mT)
+        low, high = (torch.where(end.isfinite(), end / self.turn.diagonal(), end) for end in ends)
+        return low, high
 
     def value(self, at: Tensor, weight: Tensor | None = None) -> Tensor:
         """What is minimised; (..., P) -> (...)."""
@@ -97,9 +106,16 @@ def minimum(objective: Objective, starts: Mapping[str, Tensor]) -> Found:
     """
     stages = [replace(objective, penalty=one) for one in objective.penalty.stages()]
     at = torch.stack([*starts.values()])
-    for stage in stages:
-        found = minimise(stage.value, partial(derivatives_of, stage.value), at)
-        at = found.theta
+    for _ in range(PIECES):
+        low, high = objective.bounds(at)
+        at = at.clamp(low, high)
+        for stage in stages:
+            found = minimise(stage.value, partial(derivatives_of, stage.value), at, lower=low, upper=high)
+            at = found.theta
+        if bool(found.free.all()):
+            break
+        across = 1e-6 * (high - low)
+        at = torch.where(found.free, at, torch.where(at <= low, low - across, high + across))  # into the next piece
     values = torch.where(found.state == State.DONE, found.value, torch.inf)
     if not bool(values.isfinite().any()):
         raise DataError(

@@ -111,6 +111,10 @@ class Penalty(ABC):
         """Smoother versions to minimise one after the other, each from the minimum of the one before; itself last."""
         return (self,)
 
+    def region(self, structure: Structure, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Bounds around theta within which the penalty is convex, where it is in pieces; (..., P) -> (..., P) each."""
+        return torch.full_like(theta, -torch.inf), torch.full_like(theta, torch.inf)
+
     def held(self, structure: Structure, theta: Tensor) -> Tensor:
         """The values at which the penalty has a kink and holds coefficients at a minimum theta, else NaN; (P,)."""
         return torch.full_like(theta, torch.nan)
@@ -266,6 +270,10 @@ class RateGap(Penalty):
 
     def bind(self, design: Design, structure: Structure) -> Function:
         check_outcome(f"penalty=RateGap({self.rate!r}, group={self.group!r})", self.rate, design, structure)
+        if self.group not in design.frame:
+            raise OptionError(
+                f"group={self.group!r}: the fit keeps no such column. Give the penalty to structural(penalty=), which does."
+            )
         code, levels = grouped(design.frame[self.group], self.group)
         if self.cap is None and len(levels) < 2:
             raise DataError(
@@ -336,6 +344,13 @@ class Rounding(Penalty):
     def stages(self) -> tuple["Rounding", ...]:
         steps = max(math.ceil(math.log10(0.1 / self.rounding)), 0)
         return tuple(replace(self, rounding=self.rounding * 10.0**j) for j in range(steps, -1, -1))
+
+    def region(self, structure: Structure, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Half a step around the nearest whole number, and a little less so that it stays the nearest."""
+        whole = (theta / self.step).round() * self.step
+        half = torch.full_like(theta, (0.5 - 1e-9) * self.step)
+        half = half.masked_fill(~_sloped(structure).to(theta.device), torch.inf)
+        return whole - half, whole + half
 
     def held(self, structure: Structure, theta: Tensor) -> Tensor:
         whole = (theta / self.step).round() * self.step
