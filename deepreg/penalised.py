@@ -112,6 +112,8 @@ def minimum(objective: Objective, starts: Mapping[str, Tensor]) -> Found:
         for stage in stages:
             found = minimise(stage.value, partial(derivatives_of, stage.value), at, lower=low, upper=high)
             at = found.theta
+            if not bool(found.free.all()):
+                break
         if bool(found.free.all()):
             break
         across = 1e-6 * (high - low)
