@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .api import choice, load, structural
     from .best import best_combination
     from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
-    from .fairness import fairness
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
+    from .fairness import fairness
     from .networks import MLP, Replicated
     from .penalties import RateGap, Rounding
     from .pointwise import BootstrapInference

@@ -17,12 +17,11 @@ from .errors import AGAIN, DataError, NotAvailable, OptionError
 from .estimates import Estimates
 from .heterogeneity.diagnostic import Summarised
 from .parity import LABELS, SCORES, Measure, measures
-from .penalties import RATES, check_groups, check_outcome, grouped
+from .penalties.rates import RATES, check_groups, check_outcome, grouped
 from .report.summary import Summary
 from .report.table import Table
 from .sampling import Sampling
 from .structure import Structure
-
 
 SHOWN = ("fpr", "fnr", "fdr", "for", "selection", "accuracy")  # 1 less these are the others
 
@@ -103,7 +102,9 @@ class Fairness(Summarised):
         parts = [("Scores", None, SCORES)]
         for threshold in self.thresholds:
             parts.append((f"Rates at {threshold:g}", threshold, SHOWN))
-            parts.append((f"Parity at {threshold:g}", threshold, tuple(n for n in LABELS if n not in (*RATES, *SCORES))))
+            parts.append(
+                (f"Parity at {threshold:g}", threshold, tuple(n for n in LABELS if n not in (*RATES, *SCORES)))
+            )
         return tuple(self._table(whole, *one) for one in parts)
 
     def _table(self, whole: pd.DataFrame, title: str, threshold: float | None, metrics: Sequence[str]) -> Table:

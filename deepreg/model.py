@@ -25,9 +25,9 @@ from .influence import Scores
 from .information import agreement, of_constants
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
-from .projection import Spare
 from .penalised import Objective, minimum
 from .penalties import Penalty
+from .projection import Spare
 from .results import Results
 from .rows import Replicates
 from .sampling import Sampling

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .penalties import RATES, part
+from .penalties.rates import RATES, part
 
 LABELS = {
     "fpr": "False positive rate", "tnr": "True negative rate", "fnr": "False negative rate",

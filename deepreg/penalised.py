@@ -11,10 +11,9 @@ from torch import Tensor
 from .design import Design
 from .errors import DataError
 from .minimise import State, minimise
-from .penalties import Function, Penalty, Seen
+from .penalties.base import Function, Penalty, Seen
 from .structure import Structure, derivatives_of
 from .units import Units
-
 
 PIECES = 50  # of a penalty that a search may go through
 
@@ -131,7 +130,9 @@ def minimum(objective: Objective, starts: Mapping[str, Tensor]) -> Found:
         free = held.isnan()
         exact = torch.linalg.solve(objective.turn, torch.where(free, objective.turn @ at[best], held))
         ends = [torch.where(free, end, exact) for end in (-torch.inf, torch.inf)]
-        found = minimise(stages[-1].value, partial(derivatives_of, stages[-1].value), exact[None], lower=ends[0], upper=ends[1])
+        found = minimise(
+            stages[-1].value, partial(derivatives_of, stages[-1].value), exact[None], lower=ends[0], upper=ends[1]
+        )
         at, best, hessian = found.theta, 0, found.hessian[0]
     names = list(starts)
     loss, paid = stages[-1].parts(at[best])
