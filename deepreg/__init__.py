@@ -11,19 +11,21 @@ from .version import version
 
 if TYPE_CHECKING:
     from . import datasets, families, heterogeneity, interop, penalties, simulate, targets
-    from .api import choice, load, structural
+    from .aliases import logit, negbin, ols, poisson, probit
+    from .api import choice, structural
     from .best import best_combination
     from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
-    from .fairness import fairness
+    from .fair import fairness
+    from .loading import load
     from .networks import MLP, Replicated
     from .penalties import RateGap, Rounding
     from .pointwise import BootstrapInference
     from .report.etable import etable
     from .structural_model import StructuralModel as StructuralModel
-    from .tradeoff import tradeoff
-    from .trainers import LBFGS, AdamW
+    from .tradeoffs import tradeoff
+    from .trainers import LBFGS, Adam, AdamW
 
     __version__: str
 
@@ -31,8 +33,13 @@ _MODULES = ("datasets", "families", "heterogeneity", "interop", "penalties", "si
 _OBJECTS = {
     "best_combination": "best",
     "choice": "api",
-    "load": "api",
+    "load": "loading",
     "structural": "api",
+    "logit": "aliases",
+    "negbin": "aliases",
+    "ols": "aliases",
+    "poisson": "aliases",
+    "probit": "aliases",
     "BootstrapInference": "pointwise",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",
@@ -40,13 +47,14 @@ _OBJECTS = {
     "Regressed": "curvature",
     "MLP": "networks",
     "Replicated": "networks",
+    "Adam": "trainers",
     "RateGap": "penalties",
     "Rounding": "penalties",
     "AdamW": "trainers",
     "LBFGS": "trainers",
     "etable": "report.etable",
-    "fairness": "fairness",
-    "tradeoff": "tradeoff",
+    "fairness": "fair",
+    "tradeoff": "tradeoffs",
 }
 # These need scikit-learn. They stay out of __all__, so that `from deepreg import *` works without it.
 _OPTIONAL = {
@@ -58,6 +66,7 @@ _OPTIONAL = {
 __all__ = [
     "LBFGS",
     "MLP",
+    "Adam",
     "AdamW",
     "BootstrapInference",
     "DataError",
@@ -84,7 +93,12 @@ __all__ = [
     "heterogeneity",
     "interop",
     "load",
+    "logit",
+    "negbin",
+    "ols",
     "penalties",
+    "poisson",
+    "probit",
     "simulate",
     "structural",
     "targets",

@@ -1,23 +1,22 @@
 """The functions a user calls: read the formula, check the arguments, return a model."""
 
 import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from . import covariance, families, instruments, penalties, persist
+from . import bounds as limits
+from . import covariance, families, instruments, penalties
 from .call import Call, arguments
 from .curvature import KnownLaw, Randomised
 from .design import Design, build
 from .errors import DataError, OptionError
-from .families import Choice, ConditionalLogit, Family, Linear, LinearSystem, NestedLogit
+from .families import Choice, ConditionalLogit, Family, Linear, LinearSystem, NestedLogit, probability
 from .formula import instrumented, outcomes
 from .model import Model
 from .penalties import Penalty
-from .results import Results
 from .structure import Structure
 
 
@@ -34,6 +33,9 @@ def structural(
     missing: str = "drop",
     assignment: KnownLaw | None = None,
     constant: str | Sequence[str] | None = None,
+    loss: str | Callable[..., Tensor] | None = None,
+    link: str | Callable[..., Tensor] | None = None,
+    bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
     penalty: Penalty | Callable[..., Tensor] | None = None,
     vcov: str | dict[str, str] | None = None,
     cov_type: str | None = None,
@@ -77,11 +79,20 @@ def structural(
         Columns of theta, by their names in `result.params`, that are the same for all x while the others vary, such as
         "t" or an ancillary parameter like "log_sigma". A constant "t" of family "linear" is the coefficient of a
         partially linear model (Robinson 1988).
+    loss, link : str or function, optional
+        Another loss or link for an outcome of 0 and 1, with family "logit", "probit" or "cloglog": loss "logit",
+        "brier", or a function loss(p, y) with a value for each row; link "sigmoid", "probit", "cloglog", "clamp",
+        "identity", or a function of the index. See `deepreg.families.Probability`.
+    bounds : mapping, optional
+        Lower and upper limits of constant coefficients by their names in `result.params`, as {"score": (0, None)}; a
+        name with a * stands for all it matches but intercepts. Coefficients end exactly at their bounds, and have then
+        no error.
     penalty : Penalty or function, optional
         What a fit with constant coefficients pays besides its loss, such as `deepreg.RateGap` or `deepreg.Rounding`;
         see `deepreg.penalties`. Not the L2 penalty on the weights of networks, which is a number given to fit().
     vcov : str or {"CRV1": "column"} or {"CRV1": "a+b"}, optional
-        "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise.
+        "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise. Without
+        features also "classical" ("nonrobust"), "expected", "opg", "HC2" and "HC3"; see `Results.vcov`.
     cov_type, cov_kwds : str and mapping, optional
         `vcov` as statsmodels spells it: "HC0", "HC1", or "cluster" with {"groups": "column"} or two names.
     context : mapping, optional
@@ -109,14 +120,14 @@ def structural(
     >>> list(res.params.index)
     ['Intercept', 'treatment']
     """
-    chosen = families.get(family)
+    chosen = probability.of(families.get(family), loss, link)
     if assignment is not None and not isinstance(assignment, KnownLaw):
         raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
     options |= {"assignment": assignment, "constant": constant, "penalty": penalty}
     vcov = _covariance(vcov, cov_type, cov_kwds)
-    options |= {"offset": offset, "exposure": exposure}
-    given = arguments({"family": family, **options, "vcov": vcov}, {"missing": "drop"})
+    options |= {"offset": offset, "exposure": exposure, "bounds": bounds}
+    given = arguments({"family": family, "loss": loss, "link": link, **options, "vcov": vcov}, {"missing": "drop"})
     return _model(formula, data, chosen, vcov, context, Call(given, formula=formula), **options)
 
 
@@ -225,7 +236,7 @@ def _covariance(
 def _model(
     formula: str, data: object, chosen: Family, vcov: Any, context: Any, call: Call, *, weights: Any, cluster: Any,
     subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, constant: Any,
-    offset: Any, exposure: Any, packed: tuple[str, str] | None = None, penalty: Any = None,
+    offset: Any, exposure: Any, bounds: Any = None, penalty: Any = None, packed: tuple[str, str] | None = None,
 ) -> Model:  # fmt: skip
     """The model of structural() and choice(), which call this and nothing between, for the names of their caller."""
     texts: tuple[tuple[str, Any], ...] = (
@@ -244,7 +255,7 @@ def _model(
         frame = inspect.currentframe()
         caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
-    _check_context(context)
+    check_context(context)
     text, chosen, written = _system(formula, chosen)
     _check_offset(chosen, offset, exposure)
     paid = None if penalty is None else penalties.get(penalty)
@@ -269,7 +280,6 @@ def _model(
     chosen, units = chosen.bind(design.units, design.levels)
     design = replace(design, units=units)
     kind = vcov if vcov is not None else ("cluster" if design.cluster_names else "robust")
-    covariance.known(kind, design)
     if assignment is not None and not design.features and not design.controls:
         raise OptionError(
             f"assignment={assignment!r} says how the treatment was assigned given features, but {formula!r} has none: "
@@ -277,6 +287,8 @@ def _model(
         )
     several = instruments.among(design, written) if written else None
     structure = _with_constants(Structure(chosen, design.terms, several), constant, design)
+    structure = replace(structure, bounds=limits.read(bounds, structure, bool(design.features or design.controls)))
+    covariance.known(kind, design, structure)
     if assignment is not None and not structure.free:
         raise OptionError(
             f"assignment={assignment!r} says how the treatment was assigned given features, but constant={constant!r} "
@@ -291,6 +303,7 @@ def _model(
         call = call._replace(model=(*call.model, ("context", "context")))
     if paid is not None:
         penalties.check(paid, design, structure)
+        structure = replace(structure, penalised=True)
     return Model(design, structure, kind, assignment, call, paid)
 
 
@@ -337,50 +350,7 @@ def _system(formula: str, chosen: Family) -> tuple[str, Family, tuple[str, ...]]
     return (formula if found is None else found.formula), LinearSystem(), () if found is None else found.instruments
 
 
-def load(
-    path: str | os.PathLike[str], *, context: Mapping[str, object] | None = None, family: Family | None = None
-) -> Results:
-    """Read a result that `Results.save` wrote. Nothing in the file is executed.
-
-    Parameters
-    ----------
-    path : str or path
-    context : mapping, optional
-        The functions that the formula borrowed from where it was written, by name; a file holds their names only.
-    family : Family, optional
-        The family, where it is one of your own; a file holds its name only.
-
-    Returns
-    -------
-    Results
-        Its numbers are those of the saved result, digit for digit. What needs the rows of the fit raises NotAvailable
-        where the file was written without data=True.
-
-    Raises
-    ------
-    FileError
-        Where the file is missing, no result, damaged, or of a format that this version does not read.
-    OptionError
-        Where `context` or `family` are not those that the file asks for.
-
-    Examples
-    --------
-    >>> import tempfile, deepreg
-    >>> sim = deepreg.simulate.tutorial(300, rng=0)
-    >>> res = deepreg.structural("y ~ treatment | x0", sim.frame).fit(learners="smooth", folds=2, rng=0, progress=False)
-    >>> path = tempfile.mkdtemp() + "/fit.deepreg"
-    >>> res.save(path)
-    >>> bool((deepreg.load(path).bse == res.bse).all())
-    True
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise OptionError(f"load() takes the path of a file, not {type(path).__name__}.")
-    context = {} if context is None else context
-    _check_context(context)
-    return persist.load(path, Results, context, family)
-
-
-def _check_context(context: object) -> None:
+def check_context(context: object) -> None:
     if not isinstance(context, Mapping) or not all(isinstance(name, str) for name in context):
         raise OptionError(
             f"context={context!r}: give a mapping from names to functions and constants, e.g. {{'f': f}}."

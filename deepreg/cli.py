@@ -138,7 +138,7 @@ def show(
     deepreg show fit.deepreg --format latex > table.tex
     """
     with one_line_errors():
-        from deepreg.api import load
+        from deepreg.loading import load
 
         result = load(file)
         typer.echo(written(result.summary(), printed))
@@ -162,7 +162,7 @@ def compare(
     """
     with one_line_errors():
         ending = None if out is None else of_ending(out, TABLES, "--out", overwrite)
-        from deepreg.api import load
+        from deepreg.loading import load
         from deepreg.report.etable import etable
 
         found = etable([load(file) for file in files], style=style, effects=effects)

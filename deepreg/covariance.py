@@ -8,27 +8,27 @@ import pandas as pd
 import torch
 
 from . import columns as door
+from . import classical
 from .design import Design
 from .errors import AGAIN, DataError, NotAvailable, OptionError
 from .sample import codes
+from .structure import Structure
 
-KINDS = {"robust": "HC1", "HC1": "HC1", "HC0": "HC0", "cluster": "cluster", "CRV1": "cluster"}
+KINDS = {
+    "robust": "HC1", "HC1": "HC1", "HC0": "HC0", "cluster": "cluster", "CRV1": "cluster", "classical": "classical",
+    "nonrobust": "classical", "iid": "classical", **{kind: kind for kind in ("expected", "opg", "HC2", "HC3")},
+}  # fmt: skip
 
 
 FOLDS = "Folds were not drawn by"
 
 
-def known(kind: object, design: Design) -> str:
+def known(kind: object, design: Design, structure: Structure) -> str:
     """The covariance meant by a name.
 
-    Raises NotAvailable for "iid", OptionError for an unknown name or for clusters that were not given, DataError where
-    there is a single cluster.
+    Raises NotAvailable for one that the fit has not, as with features "classical" and "HC3", OptionError for an unknown
+    name or for clusters that were not given, DataError where there is a single cluster.
     """
-    if kind in ("iid", "nonrobust", "classical"):
-        raise NotAvailable(
-            f"vcov={kind!r} assumes errors of one variance, which influence functions neither need nor use; "
-            "use vcov='robust', or name a cluster."
-        )
     if not isinstance(kind, str) or kind not in KINDS:
         raise OptionError(f"vcov={kind!r} is not known; allowed are {', '.join(map(repr, KINDS))}.")
     if KINDS[kind] == "cluster" and not design.cluster_names:
@@ -40,6 +40,8 @@ def known(kind: object, design: Design) -> str:
                     f"cluster={name!r} has one cluster in the {design.n} rows used, but errors need at least two; "
                     "name another column, or use vcov='robust'."
                 )
+    constant = not (design.features or design.controls) or not structure.free
+    classical.check(KINDS[kind], structure, constant, kind)
     return KINDS[kind]
 
 
@@ -55,12 +57,14 @@ def named(vcov: Mapping[str, str]) -> list[str]:
     return [name.strip() for name in next(iter(vcov.values())).split("+")]
 
 
-def changed(design: Design, kind: str | Mapping[str, str], data: object) -> tuple[Design, str]:
+def changed(
+    design: Design, structure: Structure, kind: str | Mapping[str, str], data: object
+) -> tuple[Design, str]:  # fmt: skip
     """The design with the clusters that `kind` names, columns of `data` among them, and the covariance it means."""
-    if isinstance(kind, str):
-        return design, known(kind, design)
+    if not isinstance(kind, Mapping):
+        return design, known(kind, design, structure)
     design = clustered(design, named(kind), data)
-    return design, known("cluster", design)
+    return design, known("cluster", design, structure)
 
 
 def spelled(cov_type: str, groups: object) -> dict[str, str]:

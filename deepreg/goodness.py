@@ -1,5 +1,6 @@
 """How well a fit predicts: log-likelihood and R squared, out of fold where theta varies with x."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,14 @@ class Goodness(NamedTuple):
     llf: float  # log-likelihood of the rows at theta
     llnull: float  # the same with nothing but an intercept, fitted to all rows
     rsquared: float  # of the mean
+
+    def aic(self, parameters: int) -> float:
+        """Akaike's criterion."""
+        return -2 * self.llf + 2 * parameters
+
+    def bic(self, parameters: int, n: int) -> float:
+        """Schwarz's criterion."""
+        return -2 * self.llf + parameters * math.log(n)
 
 
 def goodness(structure: Structure, u: Units, theta: Tensor, weight: Tensor) -> Goodness:

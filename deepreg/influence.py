@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from . import classical
 from .choicesets import Points
 from .curve import Shared
 from .design import Design, edited
@@ -17,7 +18,7 @@ from .errors import DataError, DeepregWarning, NotAvailable, OptionError
 from .estimates import Estimates
 from .nodes import is_scalar
 from .projection import Spare
-from .sampling import Sampling
+from .sampling import Moments, Sampling
 from .structure import Structure
 from .targets import Scenario, Target
 from .units import BLOCK, Units, blocks
@@ -40,6 +41,7 @@ class _Influence(NamedTuple):
     psi: Tensor  # (R, n, q)
     plug_in: Tensor  # (R, q)
     pull: Tensor  # (R, n, q, C) derivative of each row's value in the constants, what varies following
+    turn: Tensor  # (R, q, C) of the average, after combine()
 
 
 class Terms(NamedTuple):
@@ -99,10 +101,32 @@ class Scores:
         shared = None
         if groupable and self.shared.shape[-1]:
             shared = Shared(torch.cat([one.pull for one in parts], 2), self.shared)
+        known = None
+        if sampling.kind in classical.KINDS:
+            turn = torch.cat([one.turn for one in parts], 1)
+            known = Moments(sampling.moments(psi).value, self._covariance(psi[0], turn[0], sample, sampling)[None].cpu())
         return Estimates(
-            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels,
+            names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels, known=known,
             groupable=groupable, constant=self.constant, sample=sample, delta=not averaged, shared=shared,
         )  # fmt: skip
+
+    def _covariance(self, psi: Tensor, turn: Tensor, sample: str, sampling: Sampling) -> Tensor:
+        """Of averages with derivatives `turn` (q, P) in constant theta, where that has a covariance of its own; (q, q).
+
+        The rows' own values add their variance; given a likelihood they do not move with the scores, with leverages
+        they do, as in the covariance without.
+        """
+        inverse, plain = self.back[0, 0], replace(sampling, kind="HC0")
+        of_theta = classical.covariance(
+            sampling.kind, self.structure, self.u, self.theta[0, 0], self.score[0], inverse, sampling.weight
+        )
+        moved = -self.shared[0] @ turn.mT  # (n, q) what psi has of the scores
+        if sampling.kind in classical.LEVERAGE:
+            of_theta = of_theta - plain.covariance(self.shared)[0]
+            own = plain.covariance((psi if sample == "population" else moved)[None])[0]
+        else:
+            own = plain.covariance((psi - moved)[None])[0] if sample == "population" else 0.0
+        return own + turn @ of_theta @ turn.mT
 
     def psi(self, target: Target, sample: str = "population") -> tuple[Tensor, Tensor]:
         """psi (R, n, q) and the plug-in values (R, q).
@@ -128,10 +152,14 @@ class Scores:
         spread = w[..., None] * (at.h - mu[:, None, :]) if sample == "population" else 0.0
         psi = (spread + correction) / mass[..., None]
         centred = psi - (psi * row_weight[:, None]).sum(1, keepdim=True)
+        turn = self._mean(at.pull) / mass[..., None]
         if target.averaged:
-            return _Influence(centred + mu[:, None, :], plug_in, at.pull)
-        parts = [_linearised(target, *each) for each in zip(centred, mu, strict=True)]
-        return _Influence(torch.stack(parts), torch.stack([target.combine(each) for each in plug_in]), at.pull)
+            return _Influence(centred + mu[:, None, :], plug_in, at.pull, turn)
+        with torch.enable_grad():
+            slope = torch.stack([torch.autograd.functional.jacobian(target.combine, one) for one in mu])  # (R, r, q)
+        value = torch.stack([target.combine(one) for one in mu])[:, None, :]
+        plug_in = torch.stack([target.combine(one) for one in plug_in])
+        return _Influence(centred @ slope.mT + value, plug_in, at.pull, slope @ turn)
 
     def effects(self, target: Target) -> Tensor:
         """E[H | x] at the theta of the functions that did not see the row: a function of x alone; (R, n, q)."""
@@ -307,13 +335,6 @@ class Scores:
             warnings.simplefilter("ignore", DeepregWarning)  # what there is to say was said of the rows
             gradient = self._evaluate(target, self.u, scenarios, spare.theta, 0).gradient  # (G, n, q, P)
         return spare.given_x(gradient * weight[:, None, None])
-
-
-def _linearised(target: Target, psi: Tensor, mu: Tensor) -> Tensor:
-    """Influence values of combine(averages) with its value; of the averages, psi (n, q) around 0, and mu (q,)."""
-    with torch.enable_grad():
-        turn = torch.autograd.functional.jacobian(target.combine, mu)  # (r, q)
-    return psi @ turn.mT + target.combine(mu)
 
 
 def _part(u: Units, axis: int, rows: slice) -> Units:

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import covariance
+from . import constant as constants
+from . import covariance, penalties
 from . import splits as cross_fitting
 from . import theta as surface
 from .call import Call, arguments
 from .curvature import Curvature, EstimatedLaw, KnownLaw, Randomised, Regressed
 from .design import Design
-from .diagnostics import describe, instrumented
+from .diagnostics import describe
 from .errors import OptionError
 from .goodness import goodness
 from .influence import Scores
 from .information import agreement, of_constants
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
-from .penalised import Objective, minimum
 from .penalties import Penalty
 from .projection import Spare
 from .results import Results
@@ -33,10 +33,9 @@ from .rows import Replicates
 from .sampling import Sampling
 from .seeds import generator
 from .splits import Splits
-from .structure import Standard, Structure, score_of
-from .summary import Facts
+from .structure import Structure, score_of
 from .theta import LEARNERS, Options, Theta
-from .trainers import LBFGS, AdamW, Trainer
+from .trainers import LBFGS, Adam, AdamW, Trainer
 from .units import Units, release
 
 THREADED = 20_000  # rows above which more than one thread is used
@@ -69,9 +68,13 @@ class Model:
         learners: Sequence[str] | None = None,
         hessian: str | Curvature | None = None,
         device: str = "auto",
-        start: str | None = None,
         rng: int | np.random.Generator | np.random.SeedSequence | None = None,
         progress: bool | None = None,
+        cov: str | Mapping[str, str] | None = None,
+        start: Results | Mapping[str, float] | str | None = None,
+        starts: int = 1,
+        holdout: object = None,
+        track: int | None = None,
     ) -> Results:
         """Fit theta(x) by cross-fitting and return the results; with no features, by Newton's method.
 
@@ -83,37 +86,60 @@ class Model:
             "additive" (those and products of two features that stand out), "uncentred" (the same for the treatment
             around its mean, where E[t | x] is another origin) and "network"; by default all of them.
         network : an architecture, by default MLP(hidden=(20, 20)) with a linear path.
-        trainer : LBFGS() or AdamW(); by default LBFGS(), and AdamW() where there are more than 5,000 rows.
+        trainer : LBFGS(), AdamW() or Adam(); by default LBFGS(), and AdamW() where there are more than 5,000 rows.
+            Without features it takes the place of Newton's method; with bounds only Adam() does.
         penalty : L2 penalty on the weights of the perceptron, at least 0; that of structural() is another thing.
         hessian : "estimated" (law of the treatment), "regressed", or a Curvature. Default: `assignment=` if given.
         device : "auto", "cpu", "cuda" or "cuda:1".
-        start : "unpenalised", the fit without the penalty given to structural(); by default the better minimum of
-            those reached from there and from theta = 0.
         rng : whatever numpy.random.default_rng accepts; the same value gives the same digits.
         progress : show a progress bar; by default on a terminal.
+        cov : the covariance, in the place of `vcov` of the model; see `Results.vcov`.
+
+        The others are for constant coefficients:
+
+        start : a result, or values by the names of parameters, from where the search begins; with the penalty of
+            structural() also "unpenalised", the fit without it, and by default the better minimum of those reached
+            from there and from the start of the family.
+        starts : begin from so many points, of which the first is `start` and the others are drawn around it by `rng`,
+            and keep the lowest minimum.
+        holdout : data whose mean loss is followed beside that of the rows of the fit, in `history`. They do not enter
+            the fit, unless a trainer stops early by them: LBFGS(), AdamW() and Adam(patience=) do.
+        track : keep the losses of one in so many steps of the trainer in `history`.
 
         Raises OptionError for an unknown option, DataError where the data cannot support the fit.
         """
-        _start(start, self.penalty)
+        if cov is not None:
+            design, kind = covariance.changed(self.design, self.structure, cov, None)
+            self = replace(self, design=design, vcov=kind)
+        varying = bool(self.design.inputs.shape[1] and self.structure.free)
+        found = {"start": start, "starts": starts, "holdout": holdout, "track": track}
+        usual = {"start": None, "starts": 1, "holdout": None, "track": None}
+        if varying and (odd := [name for name, value in found.items() if value is not usual[name] and value != 1]):
+            raise OptionError(
+                f"{odd[0]}= is for constant coefficients, and those of {self.design.formula!r} are functions of "
+                "features. Leave it out; history and plot.training() show how networks were trained."
+            )
         seed, shown = _seed(rng)
         chosen = _learners(learners)
         call = self.call._replace(fit=(*arguments(
             {"folds": folds, "members": members, "repeats": repeats, "network": network, "trainer": trainer,
              "penalty": penalty, "learners": chosen if learners is not None else None, "hessian": hessian,
-             "device": device, "start": start},
-            {"folds": 5, "repeats": 1, "penalty": 1e-3, "device": "auto"},
-        ), *((("rng", shown),) if self.design.features or self.design.controls else ())))  # fmt: skip
+             "device": device, "cov": cov, "starts": starts, "track": track},
+            {"folds": 5, "repeats": 1, "penalty": 1e-3, "device": "auto", "starts": 1},
+        ), *((name, name) for name in ("start", "holdout") if found[name] is not None),
+           *((("rng", shown),) if varying or trainer is not None or starts != 1 else ())))  # fmt: skip
         again = self._again(
             folds=folds, members=members, repeats=repeats, network=network, trainer=trainer, penalty=penalty,
-            learners=learners, hessian=hessian, device=device, start=start, rng=int(shown) if shown.lstrip("-").isdigit() else seed,
+            learners=learners, hessian=hessian, device=device, rng=int(shown) if shown.lstrip("-").isdigit() else seed,
+            **found,
         )  # fmt: skip
         place = _device(device)
+        if not varying:
+            return self._constant(place, trainer, torch.Generator().manual_seed(seed), progress, call, again, **found)
         trainer = _part("trainer", trainer, self._trainer(), "fit")
         network = _part("network", network, MLP(), "build")
         members = (2 if self.design.n > LARGE else 4) if members is None else members
         u, x, weight = self._tensors(place)
-        if x.shape[1] == 0 or not self.structure.free:
-            return self._constant(u, weight, call, start)
         draws = torch.Generator().manual_seed(seed)
         options = Options(chosen, network, trainer, _strength(penalty), place, draws)
         # raises where the fit without features does not exist
@@ -141,7 +167,7 @@ class Model:
         )  # fmt: skip
         standard = self.structure.standard(u)
         constant = self.structure.pooled(standard.units, weight[None], splits.fitted).theta
-        constant = self._unstandardised(standard, constant) @ standard.turn.T
+        constant = constants.Place(self.structure, standard).back(constant)
         overlap = law.overlap(x, splits) if isinstance(law, FittedLaw) else None
         facts = describe(
             self.design, self.structure, options.network, curvature.label, shown, fitted, splits,
@@ -206,65 +232,50 @@ class Model:
     def _trainer(self) -> Trainer:
         return AdamW() if self.design.n > LARGE else LBFGS()
 
-    def _constant(self, u: Units, weight: Tensor, call: Call, start: str | None) -> Results:
-        """No features: theta is constant, and psi the ordinary influence function of an M-estimator.
-
-        Newton and the Hessian work on regressors of mean 0 and unit variance: theta = turn @ theta there.
-        """
-        family, n = self.structure.family, len(u.y)
-        standard = self.structure.standard(u)
-        turn = standard.turn
-        within = self.structure.pooled(standard.units, weight[None]).theta
-        within = self._unstandardised(standard, within)
-        units = standard.units._replace(y=u.y, offset=u.offset)
-        free, notes = torch.ones_like(within, dtype=torch.bool)[0], ()
-        header: tuple[tuple[str, str], ...] = tuple(instrumented(self.structure))
-        if self.penalty is None:
-            hessian = family.derivatives(units, within[:, None, :].expand(1, n, -1))[1]
-            mean = (hessian * (weight / weight.sum())[:, None, None]).sum(1)
-        else:
-            whole = Objective(self.structure, self.design, self.penalty, units, weight, turn)
-            found = minimum(whole, self._starts(whole, within[0], start))
-            within, mean, free = found.at[None], found.hessian[None], found.free
-            header, notes = (*header, *found.header(self.penalty)), found.notes(self.structure.names)
-        theta = (within @ turn.T)[:, None, :].expand(1, n, -1)
-        inverse = (turn @ _inverse(mean, free) @ turn.T)[:, None]  # (1, 1, P, P)
-        if self.penalty is None:
-            score = score_of(family, u, theta)
-        else:
-            score = replace(whole, units=u, turn=torch.eye(len(turn)).to(turn)).influence(theta[0, 0])[None]
-        every = torch.eye(theta.shape[-1]).to(inverse)[None, None]
-        scores = Scores(self.structure, self.design, u, theta, score, 0 * inverse, every, inverse, None, constant=True)
-        fit = goodness(self.structure, u, theta, weight)
-        facts = Facts(f"constant coefficients, {family.name}", header, (), notes, True, fit, call)
-        sampling = self._sampling(theta.shape[-1], u.y.device)
-        return Results(self.design, self.structure, scores, sampling, facts, again=self._again(start=start))
-
-    def _starts(self, whole: Objective, unpenalised: Tensor, start: Any) -> dict[str, Tensor]:
-        """Where the search for a penalised minimum begins; (P,) each."""
-        if start is None:
-            return {"unpenalised": unpenalised, "the start of the family": self.structure.family.start(whole.units)}
-        return {start: unpenalised}
+    def _constant(
+        self, place: torch.device, trainer: Trainer | None, generator: torch.Generator, progress: bool | None,
+        call: Call, again: Callable[..., Results], *, start: Any, starts: int, holdout: object, track: int | None,
+    ) -> Results:  # fmt: skip
+        """No features: theta is constant."""
+        for name, value in (("starts", starts), ("track", 1 if track is None else track)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise OptionError(f"{name}={value!r}: give a whole number, at least 1.")
+        if start == "unpenalised" and self.penalty is None:
+            raise OptionError("start='unpenalised' begins at the fit without a penalty: give structural(penalty=).")
+        if not (start is None or start == "unpenalised" or isinstance(start, Results | Mapping)):
+            raise OptionError(
+                f"start= is {start!r:.80}; give a result, or values by names of parameters, or with a penalty "
+                "'unpenalised'."
+            )
+        odd = {"trainer": trainer, "holdout": holdout, "track": track}
+        if self.penalty is not None and (named := [name for name, value in odd.items() if value is not None]):
+            raise OptionError(
+                f"{named[0]}= follows the mean of losses that rows have on their own, which penalty={self.penalty!r} is "
+                "none of. Leave it out; deepreg.fairness() and deepreg.tradeoff() judge by a holdout."
+            )
+        trainer = _part("trainer", trainer, None, "fit")
+        if trainer is not None and self.structure.bounds and not isinstance(trainer, Adam):
+            raise OptionError(f"trainer={trainer!r} keeps no bounds; with bounds= leave trainer= out, or give Adam().")
+        if trainer is not None and starts > 1:
+            raise OptionError("starts= is for Newton's method; with trainer= fit several times, with start=.")
+        u, _, weight = self._tensors(place)
+        other = None if holdout is None else constants.held_out(self.design, self.structure, holdout)
+        sampling = self._sampling(len(self.structure.names), place)
+        with _threads(self.design.n), _Bar(progress) as bar:
+            bar.stage("theta")
+            options = constants.Options(trainer, start, starts, other, track, generator, bar.step, self.penalty)
+            return constants.fit(self.design, self.structure, u, weight, sampling, call, options, again)
 
     def _again(self, **options: Any) -> "Again":
-        """The same fit to a design with other features, or with another penalty."""
+        """The same fit to a design with other features."""
         return Again(self, options)
-
-    def _unstandardised(self, standard: Standard, theta: Tensor) -> Tensor:
-        """Constant theta (G, P) with the outcome's standardisation undone, and not yet the regressors'."""
-        if self.structure.intercept is None:
-            return theta
-        family, intercept = self.structure.family, self.structure.intercept
-        theta = family.unstandardise(theta.clone(), standard.shift, standard.scale, intercept)
-        theta[..., intercept] -= standard.level
-        return theta
 
     def _loss(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Weighted mean loss, over rows and repeats."""
         return float((self.structure.family.loss(u, theta) * weight).sum() / weight.sum() / len(theta))
 
     def _sampling(self, parameters: int, device: torch.device) -> Sampling:
-        kind = covariance.known(self.vcov, self.design)
+        kind = covariance.known(self.vcov, self.design, self.structure)
         weight, cluster = self.design.weight.to(device), self.design.cluster.to(device)
         return Sampling(weight, cluster, kind, parameters, covariance.ways(self.design))
 
@@ -280,7 +291,7 @@ class Model:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Again:
-    """A fit that can be repeated with something else."""
+    """A fit that can be repeated: to another design, with other options, or under another penalty."""
 
     model: Model
     options: Mapping[str, Any]
@@ -289,31 +300,14 @@ class Again:
     def penalty(self) -> Penalty | None:
         return self.model.penalty
 
-    def __call__(self, design: Design, penalty: Penalty | None = None) -> Results:
-        changed = replace(self.model, design=design, penalty=self.penalty if penalty is None else penalty)
-        return changed.fit(**self.options, progress=False)
+    def under(self, penalty: Penalty) -> "Again":
+        """The same with this penalty. Raises OptionError or DataError where the fit cannot have it."""
+        penalties.check(penalty, self.model.design, self.model.structure)
+        structure = replace(self.model.structure, penalised=True)
+        return replace(self, model=replace(self.model, structure=structure, penalty=penalty))
 
-
-def _inverse(hessian: Tensor, free: Tensor) -> Tensor:
-    """The inverse of Hessians (G, P, P) on the parameters that are free (P,), 0 for the others; in units that make the
-    diagonal 1."""
-    inside = hessian[:, free][:, :, free]
-    unit = inside.diagonal(dim1=1, dim2=2).rsqrt()
-    found = torch.zeros_like(hessian)
-    place = free.nonzero()[:, 0]
-    found[:, place[:, None], place] = (
-        torch.linalg.inv(inside * unit[:, :, None] * unit[:, None, :]) * unit[:, :, None] * unit[:, None, :]
-    )
-    return found
-
-
-def _start(start: Any, penalty: Penalty | None) -> None:
-    if start is None:
-        return
-    if start != "unpenalised":
-        raise OptionError(f"start={start!r}: give 'unpenalised', the fit without the penalty, or leave it out.")
-    if penalty is None:
-        raise OptionError("start='unpenalised' begins at the fit without a penalty: give structural(..., penalty=).")
+    def __call__(self, design: Design, **changed: Any) -> Results:
+        return replace(self.model, design=design).fit(**{**self.options, **changed}, progress=False)
 
 
 def _learners(given: Any) -> tuple[str, ...]:
@@ -328,8 +322,8 @@ def _learners(given: Any) -> tuple[str, ...]:
 def _strength(penalty: Any) -> float:
     if not isinstance(penalty, int | float | np.number) or not 0 <= penalty < np.inf:
         raise OptionError(
-            f"penalty={penalty!r}: this is the L2 penalty on the weights of networks; give a number, 0 or more. Penalties "
-            "of constant coefficients, such as deepreg.RateGap, are given to structural(penalty=)."
+            f"penalty={penalty!r}: this is the L2 penalty on the weights of networks; give a number, 0 or more. One of "
+            "constant coefficients, such as deepreg.RateGap, is given to structural(penalty=)."
         )
     return float(penalty)
 

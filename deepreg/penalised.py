@@ -44,11 +44,11 @@ class Objective:
         mean, theta = partial(family.mean, self.units, rows), at @ self.turn.mT
         return loss, self._paid(Seen(self.structure, self.units, theta, loss, mean, weight, self.design.frame))
 
-    def bounds(self, at: Tensor) -> tuple[Tensor, Tensor]:
-        """The region of the penalty around `at`, in its coordinates; (..., P) each."""
+    def bounds(self, at: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """The region of the penalty around `at`, in its coordinates, within bounds; (..., P) each."""
         ends = self.penalty.region(self.structure, at @ self.turn.mT)
         low, high = (torch.where(end.isfinite(), end / self.turn.diagonal(), end) for end in ends)
-        return low, high
+        return torch.maximum(low, lower), torch.minimum(high, upper)
 
     def value(self, at: Tensor, weight: Tensor | None = None) -> Tensor:
         """What is minimised; (..., P) -> (...)."""
@@ -76,7 +76,9 @@ class Found(NamedTuple):
 
     at: Tensor  # (P,)
     hessian: Tensor  # (P, P)
-    free: Tensor  # (P,) bool: not held by the penalty
+    free: Tensor  # (P,) bool: neither at a bound nor held by the penalty
+    held: Tensor  # (P,) where the penalty holds theta, NaN where it does not
+    steps: int
     loss: float  # the mean loss
     paid: float  # the penalty
     values: Mapping[str, float]  # the objective at the minimum reached from each start
@@ -91,50 +93,47 @@ class Found(NamedTuple):
             "Coefficients minimise the mean loss and the penalty. Errors are those of the infinitesimal jackknife, which "
             "counts what each row does to both."
         )
-        held = [name for name, free in zip(names, self.free.tolist(), strict=True) if not free]
+        held = [name for name, value in zip(names, self.held.tolist(), strict=True) if value == value]
         rest = [f"Held by the penalty, with no error: {', '.join(held)}. Errors of the others are given these."]
         reached = ", ".join(f"{value:.8g} from {name}" for name, value in self.values.items())
-        starts = [f"The objective at the minima reached from two starts: {reached}."] if len(self.values) > 1 else []
+        starts = [f"The objective at the minima reached: {reached}."] if len(self.values) > 1 else []
         return (first, *(rest if held else []), *starts)
 
 
-def minimum(objective: Objective, starts: Mapping[str, Tensor]) -> Found:
-    """The least of the minima reached from some starts (P,), each through the stages of the penalty.
+def minimum(objective: Objective, starts: Mapping[str, Tensor], lower: Tensor, upper: Tensor) -> Found:
+    """The least of the minima reached from some starts (P,), within bounds (P,), through the stages of the penalty.
 
     Raises DataError where none is reached.
     """
     stages = [replace(objective, penalty=one) for one in objective.penalty.stages()]
-    at = torch.stack([*starts.values()])
+    at, steps = torch.stack([*starts.values()]), 0
     for _ in range(PIECES):
-        low, high = objective.bounds(at)
+        low, high = objective.bounds(at, lower, upper)
         at = at.clamp(low, high)
         for stage in stages:
             found = minimise(stage.value, partial(derivatives_of, stage.value), at, lower=low, upper=high)
-            at = found.theta
-            if not bool(found.free.all()):
+            at, steps = found.theta, steps + found.steps
+            left = ~found.free & (at > lower) & (at < upper)  # at the end of a piece of the penalty
+            if bool(left.any()):
                 break
-        if bool(found.free.all()):
+        if not bool(left.any()):
             break
         across = 1e-6 * (high - low)
-        at = torch.where(found.free, at, torch.where(at <= low, low - across, high + across))  # into the next piece
+        at = torch.where(left, torch.where(at <= low, low - across, high + across), at)  # into the next piece
     values = torch.where(found.state == State.DONE, found.value, torch.inf)
     if not bool(values.isfinite().any()):
         raise DataError(
-            f"The fit with penalty={objective.penalty!r} reached no minimum in {found.steps} Newton steps. Try a smaller "
+            f"The fit with penalty={objective.penalty!r} reached no minimum in {steps} Newton steps. Try a smaller "
             "strength, or fewer terms."
         )
-    best = int(values.argmin())
-    hessian, free = found.hessian[best], torch.ones_like(at[best], dtype=torch.bool)
-    held = stages[-1].penalty.held(objective.structure, objective.turn @ at[best])
-    if bool(held.isfinite().any()):
-        free = held.isnan()
-        exact = torch.linalg.solve(objective.turn, torch.where(free, objective.turn @ at[best], held))
-        ends = [torch.where(free, end, exact) for end in (-torch.inf, torch.inf)]
-        found = minimise(
-            stages[-1].value, partial(derivatives_of, stages[-1].value), exact[None], lower=ends[0], upper=ends[1]
-        )
-        at, best, hessian = found.theta, 0, found.hessian[0]
-    names = list(starts)
-    loss, paid = stages[-1].parts(at[best])
-    reached = dict(zip(names, values.tolist(), strict=True))
-    return Found(at[best], hessian, free, float(loss), float(paid), reached)
+    best, last = int(values.argmin()), stages[-1]
+    point, free, hessian = at[best], found.free[best], found.hessian[best]
+    held = last.penalty.held(objective.structure, objective.turn @ point)
+    if bool((kink := held.isfinite()).any()):
+        exact = torch.linalg.solve(objective.turn, torch.where(kink, held, objective.turn @ point))
+        ends = (torch.where(kink, exact, end) for end in (lower, upper))
+        again = minimise(last.value, partial(derivatives_of, last.value), exact[None], lower=next(ends), upper=next(ends))
+        point, free, hessian = again.theta[0], free & ~kink, again.hessian[0]
+    loss, paid = last.parts(point)
+    reached = dict(zip(starts, values.tolist(), strict=True))
+    return Found(point, hessian, free, held, steps, float(loss), float(paid), reached)

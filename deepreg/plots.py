@@ -232,11 +232,12 @@ def curve(
 
 def losses(
     train: np.ndarray, valid: np.ndarray, ax: "Axes | None" = None, *, lines: Mapping[str, float] | None = None,
-    xlabel: str = "step",
+    at: np.ndarray | None = None, names: tuple[str, str] = ("training", "validation"), xlabel: str = "step",
 ) -> "Axes":  # fmt: skip
     """Training and validation loss by step (steps, M): the median and the range of M networks, and up to two levels.
 
-    A network that has stopped, NaN from then on, counts with its last loss. Raises OptionError for more levels.
+    `at` holds the numbers of the steps, by default all from 0. A network that has stopped, NaN from then on, counts
+    with its last loss, and a curve that is nowhere known is left out. Raises OptionError for more levels.
 
     >>> import numpy as np
     >>> ax = losses(np.array([[2.0, 3.0], [1.0, np.nan]]), np.array([[2.5, 3.5], [2.0, np.nan]]))
@@ -246,10 +247,13 @@ def losses(
     if len(lines or {}) > 2:
         raise OptionError(f"lines has {len(lines or {})} levels; give at most two.")
     own, ax = ax is None, axes(ax)
-    for name, values, ink, style in (("training", train, "0.5", "--"), ("validation", valid, "black", "-")):
+    number = np.arange(len(train)) if at is None else at
+    for name, values, ink, style in zip(names, (train, valid), ("0.5", "black"), ("--", "-"), strict=True):
         kept = pd.DataFrame(values).ffill().to_numpy()
-        steps = np.flatnonzero(np.isfinite(kept).all(1))
-        kept = kept[steps]
+        there = np.flatnonzero(np.isfinite(kept).all(1))
+        if not len(there):
+            continue
+        steps, kept = number[there], kept[there]
         ax.fill_between(steps, kept.min(1), kept.max(1), color=ink, alpha=0.15, linewidth=0)
         ax.plot(steps, np.median(kept, 1), color=ink, linestyle=style, linewidth=1.4, label=name)
     for (name, level), style in zip((lines or {}).items(), (":", "-."), strict=False):

@@ -12,6 +12,7 @@ from . import families, recipe, tables, targets
 from .additive import Additive
 from .basis import Basis, Smooth
 from .call import Call
+from .certificate import Certificate
 from .choicesets import ChoiceSets
 from .columns import Column
 from .coordinates import Coordinates
@@ -90,9 +91,9 @@ _RECORDS = (
     Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Instruments, Facts, Call, Sampling,
     Estimates, Moments, Kept, Answer, Theta, Coordinates, Additive, Posterior, Basis, Smooth, Uncentred, Networks,
     StackedMLP, Partitioned, MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Packing,
-    ChoiceSets, Spare,
+    ChoiceSets, Spare, Certificate,
 )  # fmt: skip
-_HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness)
+_HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness, Certificate)
 
 
 def _registered() -> tuple[type, ...]:

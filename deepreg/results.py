@@ -15,7 +15,7 @@ from .call import spelled
 from .comparison import Comparison, compare
 from .design import Design
 from .effects import Effects, Question, answer
-from .errors import NotAvailable, OptionError
+from .errors import AGAIN, NotAvailable, OptionError
 from .estimates import Estimates
 from .figures import Figures
 from .heterogeneity.sensitivity import Sensitivity
@@ -23,26 +23,27 @@ from .influence import Scores
 from .information import Lambda
 from .kept import Kept
 from .law import FittedLaw, Overlap
+from .measures import Measures
 from .pointwise import Inference
 from .portable import Asked
 from .prediction import Prediction, means, placed, predicted
 from .report.summary import Summary
 from .rows import theta_at
 from .sampling import Sampling
-from .specification import Specification
 from .splits import Splits
 from .structure import Structure
 from .summary import Facts, summarise
 from .targets import Coefficient, Target, resolve
 from .targets.average import some_variable
 from .theta import Theta
-from .trainers import History
+from .track import Track
+from .trainers import History, Trainer
 from .validation import Validation
 from .wald import WaldTest
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Results(Effects):
+class Results(Measures, Effects):
     """A fitted structural regression. Nothing in it changes; methods that alter return a new object.
 
     `params`, `bse`, `tvalues`, `pvalues`, `conf_int()` and `cov_params()` have statsmodels' meaning, for the averages
@@ -59,7 +60,8 @@ class Results(Effects):
     law: FittedLaw | None = None
     curvature: Lambda | None = None
     overlap: Overlap | None = None
-    again: Callable[[Design], "Results"] | None = None  # the same fit to a design with other features
+    again: Callable[..., "Results"] | None = None  # the same fit to another design, with options of fit() that differ
+    track: Track | None = None  # of constant theta
 
     # averages -------------------------------------------------------------------------------------------------------
     @cached_property
@@ -99,79 +101,9 @@ class Results(Effects):
         names = list(self.structure.names)
         return pd.DataFrame(self.averages.cov, index=names, columns=names)
 
-    @property
-    def nobs(self) -> int:
-        """Rows used; choices, where each has several rows."""
-        return self.design.n
-
     def tidy(self, style: str = "statsmodels", alpha: float = 0.05) -> pd.DataFrame:
         """`params` with errors, tests and intervals; column names of "statsmodels", "broom" (R) or "pyfixest"."""
         return self.averages.tidy(style, alpha)
-
-    def glance(self) -> pd.DataFrame:
-        """One row of facts about the fit; log-likelihoods and R squared are out of fold where theta varies."""
-        names = ("nobs", "df_model", "df_resid", "cov_type", "llf", "llnull", "rsquared", "prsquared")
-        first = {"outcome": self.design.outcome, "family": self.structure.family.name, "formula": self.design.formula}
-        facts = {name: getattr(self, name) for name in names}
-        last = {"dropped": sum(self.design.dropped.values()), "out_of_fold": not self.scores.constant}
-        return pd.DataFrame([first | facts | last])
-
-    # what tools for statsmodels' results ask for --------------------------------------------------------------------
-    @property
-    def model(self) -> Specification:
-        """Names of the outcome and the coefficients, as statsmodels' `result.model` has them."""
-        return Specification.of(self.design, self.structure)
-
-    @property
-    def df_model(self) -> float:
-        """Average coefficients besides the intercept; not a count of what the functions can do."""
-        return float(len(self.structure.names) - self.k_constant)
-
-    @property
-    def df_resid(self) -> float:
-        """Rows less average coefficients. Tests use the normal law, not this number."""
-        return float(self.nobs - len(self.structure.names))
-
-    @property
-    def k_constant(self) -> int:
-        """1 with an intercept, 0 without."""
-        return int(self.structure.intercept is not None)
-
-    @property
-    def use_t(self) -> bool:
-        """False: reference laws are normal."""
-        return False
-
-    @property
-    def cov_type(self) -> str:
-        """'HC0', 'HC1' or 'cluster', of the influence values."""
-        return self.sampling.kind
-
-    @property
-    def cov_kwds(self) -> dict[str, object]:
-        """The names of the cluster columns, under statsmodels' key 'groups'."""
-        return {"groups": self.design.cluster_names} if self.sampling.kind == "cluster" else {}
-
-    @property
-    def llf(self) -> float:
-        """Log-likelihood at theta(x), out of fold where theta varies: a score of predictions, not a maximum."""
-        return self.facts.goodness.llf
-
-    @property
-    def llnull(self) -> float:
-        """Log-likelihood with an intercept alone, fitted to all rows; of choices, with equal chances."""
-        return self.facts.goodness.llnull
-
-    @property
-    def prsquared(self) -> float:
-        """McFadden's 1 - llf / llnull, out of fold where theta varies; NaN for densities, which have rsquared."""
-        family = self.structure.family
-        return float("nan") if family.identity or family.density else 1 - self.llf / self.llnull
-
-    @property
-    def rsquared(self) -> float:
-        """1 - residual over total sum of squares of the outcome, out of fold where theta varies."""
-        return self.facts.goodness.rsquared
 
     @property
     def __maketables_coef_table__(self) -> pd.DataFrame:
@@ -202,9 +134,25 @@ class Results(Effects):
         return pd.Series(self.design.units.y.cpu().numpy(), self.design.labels)
 
     @property
-    def history(self) -> History | None:
-        """Training and validation losses of every replicate network; None where theta is constant."""
-        return None if self.fitted is None else self.fitted.history
+    def history(self) -> History | Track | None:
+        """Training and validation losses of every replicate network; None where no network was trained.
+
+        Of constant theta, the losses in sample and out of it where fit() was given `trainer`, `holdout` or `track`.
+        """
+        return self.track if self.fitted is None else self.fitted.history
+
+    def fit(
+        self, *, start: "Results | Mapping[str, float] | None" = None, trainer: Trainer | None = None,
+        holdout: object = None, track: int | None = None,
+    ) -> "Results":  # fmt: skip
+        """Constant theta fitted again to the same rows, with the options of its fit where they are not given anew.
+
+        `fit(start=result)` goes on from there; the curves of `history` are then those of both. See `Model.fit`.
+        """
+        if self.again is None:
+            raise NotAvailable(f"fit() needs the rows of the fit, which were not saved. {AGAIN}")
+        given = {"start": start, "trainer": trainer, "holdout": holdout, "track": track}
+        return self.again(self.design, **{name: one for name, one in given.items() if one is not None})
 
     # targets --------------------------------------------------------------------------------------------------------
     def estimate(self, *targets: str | Target | type[Target], sample: str = "population") -> Estimates:
@@ -288,10 +236,13 @@ class Results(Effects):
     def vcov(self, kind: str | Mapping[str, str], data: object = None) -> "Results":
         """A new result with another covariance: "robust" ("HC1"), "HC0", or "cluster" ("CRV1") by the clusters.
 
+        Without features also "classical" ("nonrobust", "iid"), the inverse Hessian of a likelihood and sigma^2
+        (X'X)^{-1} of least squares; "expected", that with the expected Hessian; "opg", the outer product of gradients;
+        and "HC2" and "HC3", with leverages (see `deepreg.classical.covariance`). NotAvailable where there is none.
         {"CRV1": "g"} and {"CRV1": "g+h"} name the cluster columns: those given to structural(), others of the formula,
         or columns of `data`, the data of the fit. Folds stay as they were drawn; a note says where they cut clusters.
         """
-        design, chosen = covariance.changed(self.design, kind, data)
+        design, chosen = covariance.changed(self.design, self.structure, kind, data)
         scores = self.scores.under(chosen) if isinstance(kind, str) else self.scores
         cluster = design.cluster.to(self.sampling.weight.device)
         sampling = replace(self.sampling, kind=chosen, cluster=cluster, ways=covariance.ways(design))

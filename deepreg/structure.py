@@ -1,5 +1,6 @@
 """The structural model without its functions: names of theta, and the homogeneous fit that networks start from."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from .errors import DataError
 from .families import Family
-from .minimise import State, minimise
+from .minimise import Minimum, State, minimise
 from .units import Units, blocks, chosen
 
 
@@ -48,6 +49,8 @@ class Structure:
     terms: tuple[str, ...]
     instruments: Instruments | None = None
     constant: tuple[str, ...] = ()  # the columns of theta that are the same for all x
+    bounds: tuple[tuple[str, float | None, float | None], ...] = ()  # name, lower and upper limit of constant theta
+    penalised: bool = False  # whether constant theta minimises more than the mean loss
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,6 +66,14 @@ class Structure:
     def free(self) -> tuple[int, ...]:
         """Positions of the columns of theta that vary with x."""
         return tuple(j for j, name in enumerate(self.names) if name not in self.constant)
+
+    def limits(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The lower and upper bounds of theta, infinite where there are none; (P,) each, of the kind of `like`."""
+        known = {name: (low, high) for name, low, high in self.bounds}
+        pairs = [known.get(name, (None, None)) for name in self.names]
+        lower = [-math.inf if low is None else low for low, _ in pairs]
+        upper = [math.inf if high is None else high for _, high in pairs]
+        return torch.tensor(lower).to(like), torch.tensor(upper).to(like)
 
     @property
     def stages(self) -> tuple[tuple[str, ...], ...]:
@@ -157,14 +168,27 @@ class Structure:
         return Standard(u._replace(d=(u.d - mean) / scale), turn, shift, unit, level)
 
     def pooled(self, u: Units, weight: Tensor, rows: Tensor | None = None) -> Pooled:
-        """Newton's method for constant theta; weight is (G or 1, n), rows (G, n) bool says which each group uses, by
-        default all, and u.d may be (n, K) or (G, n, K).
+        """Newton's method for constant theta without bounds; weight is (G or 1, n), rows (G, n) bool says which each
+        group uses, by default all, and u.d may be (n, K) or (G, n, K).
 
         Minimises the weighted mean loss to a gradient of 1e-10 in the metric of the Hessian. Raises DataError when the
         minimum does not exist (separated outcomes, collinear regressors, a parameter that runs off to infinity).
         """
+        start = self.family.start(u).expand(len(weight if rows is None else rows), -1)
+        found = self.minimum(u, weight, rows, start=start)
+        self.refuse(u, found)
+        return self._finish(partial(_parts, u, weight, rows), found.theta, found.hessian, found.value)
+
+    def minimum(
+        self, u: Units, weight: Tensor, rows: Tensor | None = None, *, start: Tensor, lower: Tensor | None = None,
+        upper: Tensor | None = None, watch: Callable[[Tensor], None] | None = None, steps: int = 200,
+    ) -> Minimum:  # fmt: skip
+        """Where Newton's method ends from `start` (G, P), inside bounds (P,), whether or not that is a minimum.
+
+        With one weight for all, the G problems are one from several starts. `watch` is called with theta (G, P) before
+        every step. Raises DataError where the family sees a parameter run off to infinity.
+        """
         family, parts = self.family, partial(_parts, u, weight, rows)
-        start = family.start(u)
 
         def loss(at: Tensor, part: _Part) -> Tensor:  # (G, P) -> (G,)
             return (family.loss(part.units, at[:, None, :]) * part.weight).sum(1)
@@ -177,21 +201,25 @@ class Structure:
             gradient, hessian = (torch.stack(one).sum(0) for one in zip(*each, strict=True))
             return gradient, hessian
 
-        def watch(theta: Tensor, gradient: Tensor) -> None:
+        def see(theta: Tensor, gradient: Tensor) -> None:
             for at, slope in zip(theta, gradient, strict=True):
                 if reason := family.limit(u, at, slope):
                     raise DataError(f"family={family.name!r} has no homogeneous fit: {reason}")
+            if watch is not None:
+                watch(theta)
 
-        found = minimise(objective, derivatives, start.expand(len(weight if rows is None else rows), -1), watch=watch)
+        return minimise(objective, derivatives, start, lower=lower, upper=upper, watch=see, steps=steps)
+
+    def refuse(self, u: Units, found: Minimum, done: bool = True) -> None:
+        """DataError where the minimum does not exist; with `done`, also where it was not reached."""
         flat = found.state == State.FLAT
         if bool(flat.any()):  # what is left of the gradient is that of a parameter on its way to infinity
             raise self._singular(found.direction[flat][0])
-        if bool((found.state != State.DONE).any()) or self._runs_off(u, found.theta, found.step):
+        if done and (bool((found.state != State.DONE).any()) or self._runs_off(u, found.theta, found.step)):
             raise DataError(
-                f"The homogeneous fit of family={family.name!r} did not converge in {found.steps} Newton steps: the "
-                f"outcome may be separated by {', '.join(self.terms)}, or the terms collinear. {family.advice}"
+                f"The homogeneous fit of family={self.family.name!r} did not converge in {found.steps} Newton steps: "
+                f"the outcome may be separated by {', '.join(self.terms)}, or the terms collinear. {self.family.advice}"
             )
-        return self._finish(parts, found.theta, found.hessian, found.value)
 
     def _singular(self, direction: Tensor) -> DataError:
         """What is said of a Hessian that vanishes along a direction (P,), in units in which its diagonal is 1."""

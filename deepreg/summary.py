@@ -1,11 +1,13 @@
 """The summary of a fit: which facts, estimates and warnings go into its header, tables and notes."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .call import Call
+from .certificate import Certificate
 from .design import Design
 from .estimates import Estimates
 from .goodness import Goodness
@@ -30,6 +32,7 @@ class Facts:
     goodness: Goodness
     call: Call
     loss: Mapping[str, float] = field(default_factory=dict)  # out of fold, of the homogeneous fit and of theta(x)
+    certificate: Certificate | None = None  # of constant theta
 
 
 def summarise(
@@ -49,6 +52,7 @@ def summarise(
         *((("Weights:", design.recipe.weights),) if design.recipe.weights else ()),
         *((f"{role.capitalize()}:", name) for role, name in design.recipe.offsets.items()),
         *facts.header,
+        *(() if structure.penalised else _fit(facts, design.n)),
     )
     tables = [
         Table.from_frame(averages.frame(alpha), title="Coefficients" if facts.constant else "Average coefficients")
@@ -70,6 +74,15 @@ def summarise(
         f"{'Regression' if facts.constant else 'Structural Regression'} Results", header, tuple(tables),
         (*notes, *design.notes),
     )  # fmt: skip
+
+
+def _fit(facts: Facts, n: int) -> list[tuple[str, str]]:
+    """Log-likelihood and criteria of constant theta, where there is a likelihood."""
+    if facts.certificate is None or not math.isfinite(facts.goodness.llf):
+        return []
+    free = facts.certificate.free
+    values = {"Log-Likelihood:": facts.goodness.llf, "AIC:": facts.goodness.aic(free), "BIC:": facts.goodness.bic(free, n)}
+    return [(name, f"{value:,.3f}") for name, value in values.items()]
 
 
 def _strengths(structure: Structure, averages: Estimates) -> list[tuple[str, float]]:

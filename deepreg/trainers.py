@@ -22,6 +22,7 @@ class Problem(NamedTuple):
     x: Tensor  # (n, p)
     at: Callable[[Tensor, Tensor], Loss]  # replicates (m,), rows (m, B) -> loss of outputs (m, B, P)
     weight: Tensor  # (n,)
+    inside: Callable[[Tensor], Tensor] | None = None  # (m, S) -> the nearest weights that are allowed, if not all are
 
 
 class History(NamedTuple):
@@ -311,6 +312,61 @@ class AdamW:
         """Rows in a minibatch, and epochs: the more training rows, the more steps and the fewer epochs."""
         batch = self.batch or 2 ** int(math.log2(max(3.5 * math.sqrt(rows), 64)))
         return min(batch, rows), self.epochs or min(60, max(2, math.ceil(4 * (60_000 / rows) ** 0.57)))
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Full-batch Adam (Kingma and Ba 2015) with a rate that falls to 0 along a cosine, all replicates at once.
+
+    For losses and links that are not smooth, or to watch a fit go: Newton's method, which fits constant coefficients
+    without a trainer, is faster and ends at a minimum. Weights with bounds are put back inside after every step. A
+    replicate keeps its last weights; with `patience` those of its lowest validation loss, and training ends when all are
+    so many steps past theirs. Raises OptionError for a value not above 0.
+
+    >>> import deepreg
+    >>> deepreg.Adam(steps=500, rate=0.05)
+    Adam(steps=500, rate=0.05, patience=None)
+    """
+
+    steps: int = 2000
+    rate: float = 0.05
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        whole = {"steps": self.steps} | ({} if self.patience is None else {"patience": self.patience})
+        _positive("Adam", whole, {"rate": self.rate})
+
+    def fit(
+        self, problem: Problem, weights: Tensor, train: Tensor, valid: Tensor, penalty: float, *,
+        generator: torch.Generator, progress: Progress | None = None,
+    ) -> tuple[Tensor, History]:  # fmt: skip
+        network, who = problem.network, torch.arange(len(weights), device=weights.device)
+        decay, inside = penalty * network.decay.to(weights), problem.inside
+        fitted = _Slice.of(problem, who, train)
+        checked = fitted if valid is train else _Slice.of(problem, who, valid)
+        w, best, losses, checks = weights.clone(), _Best(weights, 0.0), [], []
+        first, second = torch.zeros_like(w), torch.zeros_like(w)
+        stopped = torch.zeros(len(who), dtype=torch.bool, device=w.device)
+        for step in range(self.steps + 1):
+            value, gradient = fitted.gradient(network, w)
+            losses.append(value)
+            checks.append(value if checked is fitted else checked.value(network, w))
+            since = best.offer(who, step, w, torch.where(stopped, math.inf, checks[-1]))
+            if self.patience is not None:
+                stopped |= since >= self.patience
+            if progress is not None:
+                progress(step, self.steps)
+            if step == self.steps or bool(stopped.all()):
+                break
+            gradient = gradient + decay * w
+            first.lerp_(gradient, 0.1)
+            second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            rate = 0.5 * self.rate * (1 + math.cos(math.pi * step / self.steps)) / (1 - 0.9 ** (step + 1))
+            w = w - rate * first / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+            w = w if inside is None else inside(w)
+        kept, at = (best.weights, best.step) if self.patience is not None else (w, torch.full_like(best.step, step))
+        limited = ~stopped if self.patience is not None else torch.zeros_like(stopped)
+        return kept, History(torch.stack(losses), torch.stack(checks), at, limited)
 
 
 def _one_cycle(done: float) -> float:

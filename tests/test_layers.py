@@ -11,17 +11,17 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors", "version", "call"},
+    {"units", "errors", "version", "call", "certificate"},
     {"seeds"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
-    | {"files", "wald", "minimise", "basis", "evidence", "stacking", "document", "tables"}
+    | {"files", "wald", "plots", "minimise", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
-    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"}
+    {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve"}
     | {"pointwise", "arrays"},
-    {"instruments", "penalties"},
+    {"instruments", "classical", "bounds", "track", "penalties"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
     | {"charts"},
-    {"theta", "report.summary", "report", "penalised"},
+    {"theta", "report.summary", "report", "penalised", "parity"},
     {"law", "censoring", "projection", "spread"},
     {"choicesets"},
     {"information"},
@@ -32,11 +32,13 @@ LAYERS = (
     {"portable", "figures", "robustness"},
     {"shapes", "page", "effects"},
     {"persist"},
+    {"measures"},
     {"results", "diagnostics"},
-    {"model", "interop", "report.column", "population", "fairness"},
-    {"tradeoff"},
+    {"constant"},
+    {"model", "interop", "report.column", "population", "fair"},
+    {"tradeoffs"},
     {"api", "report.printing", "report.notes"},
-    {"report.etable", "estimator"},
+    {"aliases", "loading", "report.etable", "estimator"},
     {"structural_model"},
     {"simulate"},
     {"cli"},

@@ -20,6 +20,7 @@ from .nested import NestedLogit
 from .ordered import OrderedLogit, OrderedProbit
 from .own import FromLoss, from_loss
 from .positive import Gamma, InverseGaussian, LogNormal, Tweedie
+from .probability import Probability
 from .share import Beta, FractionalLogit, FractionalProbit
 from .system import LinearSystem
 from .zeros import HurdleNegativeBinomial, HurdlePoisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
@@ -48,6 +49,7 @@ _FAMILIES: tuple[type[Family], ...] = (
     OrderedLogit,
     OrderedProbit,
     Poisson,
+    Probability,
     Probit,
     Tobit,
     Truncated,
@@ -85,6 +87,7 @@ __all__ = [
     "OrderedLogit",
     "OrderedProbit",
     "Poisson",
+    "Probability",
     "Probit",
     "Tobit",
     "Truncated",

@@ -19,6 +19,9 @@ def index(u: Units, theta: Tensor, block: int = 0) -> Tensor:
     """A linear index d'theta, over K columns of theta, with the offset if they are the first ones; -> (...)."""
     k = u.d.shape[-1]
     own = theta[..., block * k : (block + 1) * k]
+    if own.dim() > 1 and own.shape[-2] == 1 and u.d.dim() > 1:  # one theta for all rows: a product of matrices
+        total = (u.d @ own.mT)[..., 0]
+        return total if block else total + u.offset
     terms = [d * b for d, b in zip(u.d.unbind(-1), own.unbind(-1), strict=True)]
     total = torch.stack(terms).sum(0) if len(terms) > 4 else sum(terms[1:], terms[0])  # reducing a short axis is slow
     return total if block else total + u.offset
@@ -125,6 +128,13 @@ class Family:
         """
         return -float((self.loss(u, theta) * weight).sum())
 
+    def dispersion(self, u: Units, theta: Tensor, weight: Tensor, parameters: int) -> float:
+        """The variance of a score over its expected Hessian, where the family describes the rows; 1 of a likelihood.
+
+        theta is (P,) and constant, weight (n,), and `parameters` are as many as were fitted.
+        """
+        return 1.0
+
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         """E[y | d, x] at theta; (..., P) -> (...)."""
         raise NotImplementedError
@@ -206,6 +216,11 @@ class Family:
         raise NotImplementedError
 
     @property
+    def likelihood(self) -> bool:
+        """Whether exp(-loss) is one, up to a dispersion, so that there are classical errors."""
+        return True
+
+    @property
     def predicts(self) -> bool:
         """Whether mean() is there."""
         return True
@@ -253,6 +268,12 @@ class Family:
         """One outcome drawn at theta for each unit; (..., P) -> (...)."""
         p = torch.rand(theta.shape[:-1], generator=generator, dtype=theta.dtype, device=theta.device)
         return self.quantile(u, theta, p.clamp(1e-12, 1 - 1e-12))
+
+
+def residual_variance(loss: Tensor, weight: Tensor, parameters: int) -> float:
+    """Of least squares, with n - parameters degrees of freedom, from half the squares (n,); NaN where none are left."""
+    left = len(weight) - parameters
+    return float((2 * loss * weight).sum()) / left if left > 0 else math.nan
 
 
 @dataclass(frozen=True)

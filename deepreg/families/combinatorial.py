@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import DataError, OptionError
 from ..units import Units
-from .base import Family, index
+from .base import Family, index, residual_variance
 from .continuous import check_varies, normal_log_likelihood
 
 LINKS = ("multiplicative", "sigmoid", "gen_sigmoid_i", "gen_sigmoid_ii")
@@ -138,6 +138,10 @@ class Combinatorial(Family):
     def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Of a normal law with the mean squared residual as variance, as nonlinear least squares has it."""
         return normal_log_likelihood(u.y - self.mean(u, theta), weight)
+
+    def dispersion(self, u: Units, theta: Tensor, weight: Tensor, parameters: int) -> float:
+        """The residual variance."""
+        return residual_variance(self.loss(u, theta), weight, parameters)
 
     def standardise(self, u: Units) -> tuple[Tensor, float, float]:
         """In units of the root mean square; a known range is a unit already."""

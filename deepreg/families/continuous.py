@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..units import Units
-from .base import Family, index, weighted
+from .base import Family, index, residual_variance, weighted
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Linear(Family):
     def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Of a normal law with the mean squared residual as variance, as statsmodels' OLS has it."""
         return normal_log_likelihood(u.y - index(u, theta), weight)
+
+    def dispersion(self, u: Units, theta: Tensor, weight: Tensor, parameters: int) -> float:
+        """The residual variance."""
+        return residual_variance(self.loss(u, theta), weight, parameters)
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return index(u, theta)
@@ -67,6 +71,8 @@ class Gaussian(Linear):
     name: ClassVar[str] = "gaussian"
     extra: ClassVar[tuple[str, ...]] = ("log_sigma",)
     outcome_free: ClassVar[bool] = False
+
+    dispersion = Family.dispersion  # in log_sigma
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         log_sigma = theta[..., -1]

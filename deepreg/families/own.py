@@ -50,6 +50,10 @@ class FromLoss(Family):
     outcome_free: ClassVar[bool] = False
 
     @property
+    def likelihood(self) -> bool:
+        return False
+
+    @property
     def predicts(self) -> bool:
         return self.average is not None
 

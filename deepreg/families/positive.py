@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import DataError, OptionError
 from ..units import Units
-from .base import Multiplicative, constant, index, weighted
+from .base import Multiplicative, constant, index, residual_variance, weighted
 from .continuous import Gaussian
 from .count import check_amounts
 from .special import exp_or_tangent, stirling, trigamma_excess
@@ -193,6 +193,11 @@ class Tweedie(Positive):
     def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """NaN: the quasi-likelihood is none."""
         return math.nan
+
+    def dispersion(self, u: Units, theta: Tensor, weight: Tensor, parameters: int) -> float:
+        """Pearson's: the weighted sum of squared residuals over m^power, by n - parameters."""
+        mean = self.mean(u, theta)
+        return residual_variance(0.5 * (u.y - mean) ** 2 / mean**self.power, weight, parameters)
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
         return weighted(u, ((2 - self.power) * index(u, theta)).exp())

@@ -27,6 +27,10 @@ class LinearSystem(Family):
     outcome: ClassVar[str] = "several"
 
     @property
+    def likelihood(self) -> bool:
+        return False
+
+    @property
     def prefixes(self) -> tuple[str, ...]:
         return tuple(f"{name}: " for name in self.equations)
 

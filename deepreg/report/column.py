@@ -127,8 +127,11 @@ def _results(model: Results, effects: bool, place: str) -> Column:
     header = dict(model.facts.header)
     measure, value = ("r2", model.rsquared) if np.isnan(model.prsquared) else ("pseudo_r2", model.prsquared)
     fit: dict[str, float | str] = {"n": float(model.nobs), "family": family, measure: value}
+    fit["ll"] = model.llf
     remarks = []
-    if not constant:
+    if constant:
+        fit |= {"aic": model.aic, "bic": model.bic}
+    else:
         folds, members, repeats = header["Folds, members, repeats:"].split(" x ")
         fit |= {"features": header["Features:"], "folds": folds, "members": members, "repeats": repeats}
         fit |= {"controls": header["Controls:"]} if "Controls:" in header else {}
@@ -191,6 +194,7 @@ def _fit_of_statsmodels(model: Any, kind: str) -> dict[str, float | str]:
     fit: dict[str, float | str] = {}
     if hasattr(model, "nobs"):
         fit["n"] = float(model.nobs)
+    fit |= _likelihood_of_statsmodels(model)
     if kind in LINEAR:
         centred = bool(getattr(model, "k_constant", 1))
         fit["r2" if centred else "r2_uncentred"] = float(model.rsquared)
@@ -203,6 +207,12 @@ def _fit_of_statsmodels(model: Any, kind: str) -> dict[str, float | str]:
     elif kind == "GLM":
         fit["family"] = type(model.model.family).__name__.lower()
     return fit
+
+
+def _likelihood_of_statsmodels(model: Any) -> dict[str, float | str]:
+    """Log-likelihood and criteria, of a GLM the BIC that comes from the likelihood and not from the deviance."""
+    names = {"ll": "llf", "aic": "aic", "bic": "bic_llf" if hasattr(model, "bic_llf") else "bic"}
+    return {key: float(getattr(model, name)) for key, name in names.items() if hasattr(model, name)}
 
 
 def _ways(groups: Any) -> tuple[tuple[str, int], ...]:

@@ -76,8 +76,9 @@ def etable(
         models, as many in each panel.
     stats : list of str
         Fit statistics below the coefficients, of "n", "r2", "r2_uncentred", "pseudo_r2", "fixed_effects", "family",
-        "features", "controls", "covariance", "folds", "members" and "repeats"; by default those of the first four and
-        of "fixed_effects", "features" and "controls" that some model has. Blank where a model has none.
+        "features", "controls", "covariance", "folds", "members", "repeats", "ll", "aic" and "bic"; by default those of
+        the first four and of "fixed_effects", "features" and "controls" that some model has. Blank where a model has
+        none.
     stars : list of float
         Falling levels for one star, two and so on, instead of those of the style; () for none.
     notes : list of str

@@ -12,7 +12,7 @@ STATS = {
     "n": "Observations", "r2": "R²", "r2_uncentred": "R², uncentred", "pseudo_r2": "Pseudo R²",
     "fixed_effects": "Fixed effects", "family": "Family", "features": "Coefficients vary with",
     "controls": "Controls", "covariance": "Covariance", "folds": "Folds", "members": "Networks in each fold",
-    "repeats": "Repeats",
+    "repeats": "Repeats", "ll": "Log-likelihood", "aic": "AIC", "bic": "BIC",
 }  # fmt: skip
 BELOW = ("se", "t", "p", "ci")
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from . import charts
 from .errors import AGAIN, DataError, NotAvailable, OptionError
-from .fairness import Fairness, fairness
+from .fair import Fairness, fairness
 from .heterogeneity.diagnostic import Summarised
 from .parity import LABELS
 from .penalties import RateGap
@@ -137,7 +137,7 @@ def tradeoff(
         )
     parts, fits = [], []
     for strength in strengths:
-        fit = result.again(result.design, replace(penalty, strength=strength))
+        fit = result.again.under(replace(penalty, strength=strength))(result.design)
         found = fairness(fit, holdout, group=penalty.group, thresholds=penalty.threshold)
         parts += [_row(found, penalty, strength, sample) for sample in found.estimates]
         fits.append(fit)
