@@ -22,8 +22,8 @@ def check(kind: str, structure: Structure, constant: bool, given: str) -> None:
         return
     if not constant:
         raise NotAvailable(
-            f"vcov={given!r} is of constant coefficients. Here coefficients are functions of features, and the errors of "
-            "their averages are those of influence functions, which need no law of the outcome: use vcov='robust', "
+            f"vcov={given!r} is of constant coefficients. Here coefficients are functions of features, and the errors "
+            "of their averages are those of influence functions, which need no law of the outcome: use vcov='robust', "
             "'HC0' or a cluster, or take the features out of the formula."
         )
     if structure.penalised:
@@ -43,8 +43,8 @@ def check(kind: str, structure: Structure, constant: bool, given: str) -> None:
         )
     if kind in LEVERAGE and not (family.closed and family.prefixes == ("",) and not family.extra):
         raise NotAvailable(
-            f"vcov={given!r} needs the leverage of each row, which families with one linear index and no other parameter "
-            f"have; {family.name!r} is none of them. Use vcov='robust', 'HC0' or a cluster."
+            f"vcov={given!r} needs the leverage of each row, which families with one linear index and no other "
+            f"parameter have; {family.name!r} is none of them. Use vcov='robust', 'HC0' or a cluster."
         )
 
 

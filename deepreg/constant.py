@@ -55,7 +55,9 @@ class Place(NamedTuple):
         if not bounded.isdisjoint(prefix + "Intercept" for prefix in structure.family.prefixes):
             size = u.d.flatten(0, -2).square().mean(0).sqrt().clamp_min(1e-300)
             turn = torch.ones(len(structure.names)).to(u.d)
-            turn[: len(size) * len(structure.family.prefixes)] = size.reciprocal().repeat(len(structure.family.prefixes))
+            turn[: len(size) * len(structure.family.prefixes)] = size.reciprocal().repeat(
+                len(structure.family.prefixes)
+            )
             return cls(structure, Standard(u._replace(d=u.d / size), turn.diag(), 0.0, 1.0, 0.0))
         return cls(structure, structure.standard(u))
 
@@ -127,9 +129,10 @@ def fit(
     every = torch.eye(len(structure.names)).to(inverse)[None, None]
     inverse = inverse[None, None]
     scores = Scores(structure, design, u, theta, score, 0 * inverse, every, inverse, None, constant=True)
+    notes = (*at.notes, *_notes(structure, certificate, mean, free), *structure.family.remarks(u, theta[0, 0]))
     facts = Facts(
-        f"constant coefficients, {structure.family.name}", (*instrumented(structure), *at.header), (),
-        (*at.notes, *_notes(structure, certificate, mean, free)), True, goodness(structure, u, theta, weight), call,
+        f"constant coefficients, {structure.family.describe()}", (*instrumented(structure), *at.header), (), notes, True,
+        goodness(structure, u, theta, weight), call,
         certificate=certificate,
     )  # fmt: skip
     return Results(design, structure, scores, sampling, facts, again=again, track=at.track)
@@ -183,7 +186,7 @@ def _of_penalty(place: Place, design: Design, u: Units, weight: Tensor, options:
     starts: dict[str, Tensor] = {}
     if options.start in (None, "unpenalised"):
         plain = replace(options, start=None, starts=1)
-        starts["the fit without it"] = place.within(_newton(place, u, weight, *ends, plain)[0].theta)[0]
+        starts["the fit without the penalty"] = place.within(_newton(place, u, weight, *ends, plain)[0].theta)[0]
     if options.start != "unpenalised" or options.starts > 1:
         given = options if options.start != "unpenalised" else replace(options, start=None)
         several = place.within(_starts(place, *ends, given))
@@ -216,7 +219,9 @@ def _newton(
         held = float("nan") if options.holdout is None else _mean_loss(structure, options.holdout, at)
         seen.append((_mean(structure, u, weight, at), held))
 
-    found = structure.minimum(units, weight[None], start=start, lower=lower, upper=upper, watch=watch if watched else None)
+    found = structure.minimum(
+        units, weight[None], start=start, lower=lower, upper=upper, watch=watch if watched else None
+    )
     value = torch.where(found.state == State.DONE, found.value, torch.inf)
     best = int(value.argmin()) if bool(value.isfinite().any()) else int(found.value.argmin())
     one = Minimum(*(part[best : best + 1] if isinstance(part, Tensor) else part for part in found))
@@ -257,9 +262,7 @@ def _trained(
         problem, _starts(place, lower, upper, options), train, valid, 0.0, generator=options.generator,
         progress=options.progress,
     )  # fmt: skip
-    found = structure.minimum(
-        at.units, weight[None], start=theta.double(), lower=lower, upper=upper, steps=0
-    )
+    found = structure.minimum(at.units, weight[None], start=theta.double(), lower=lower, upper=upper, steps=0)
     structure.refuse(at.units, found, done=False)
     steps = torch.arange(len(history.train))
     losses = [_told(place, u, weight, history.train[:, 0])]
@@ -284,7 +287,7 @@ class Bias:
         return torch.zeros(replicates, self.outputs)
 
     def forward(self, weights: Tensor, x: Tensor) -> Tensor:
-        return weights[:, None, :].expand(-1, x.shape[1], -1)
+        return weights[:, None, :]  # (M, 1, P), the same for all rows
 
 
 def _starts(place: Place, lower: Tensor, upper: Tensor, options: Options) -> Tensor:
@@ -344,7 +347,7 @@ def _told(place: Place, u: Units, weight: Tensor, loss: Tensor) -> Tensor:
 
 
 def held_out(design: Design, structure: Structure, data: object) -> Design:
-    """The rows of `data` as the model reads them; NotAvailable for families whose outcome the data alone do not code."""
+    """The rows of `data` as the model reads them; NotAvailable for families whose outcomes are no numbers."""
     if structure.family.outcome != "number" or design.packing is not None:
         raise NotAvailable(f"holdout= is for outcomes that are one number, unlike that of {structure.family.name!r}.")
     other = design.new(data, outcome=True)
@@ -358,8 +361,8 @@ def _notes(structure: Structure, made: Certificate, hessian: Tensor, free: Tenso
     if at := [name for name in made.bound if name in limits]:
         shown = ", ".join(f"{name} {_shown(*limits[name])}" for name in at)
         notes.append(
-            f"At a bound, and so without an error: {shown}. The other errors take {'it' if len(at) == 1 else 'these'}"
-            " as known."
+            f"At a bound, and so without an error: {shown}. The other errors take "
+            f"{'it' if len(at) == 1 else 'these'} as known."
         )
     names = [name for name, loose in zip(structure.names, free.tolist(), strict=True) if loose]
     if made.eigenvalue <= 0:
@@ -372,11 +375,13 @@ def _notes(structure: Structure, made: Certificate, hessian: Tensor, free: Tenso
         unit = inside.diagonal().abs().rsqrt()
         share = torch.linalg.eigh(unit[:, None] * inside * unit)[1][:, 0] ** 2
         like = ", ".join(name for name, part in zip(names, share.tolist(), strict=True) if part > 0.05)
-        notes.append(f"The rows hardly tell {like} apart (condition number {made.condition:.1e}): check for collinearity.")
+        notes.append(
+            f"The rows hardly tell {like} apart (condition number {made.condition:.1e}): check for collinearity."
+        )
     if made.eigenvalue > 0 and not made.converged:
         notes.append(
-            f"The trainer stopped before the minimum, up to {made.gradient:.2g} standard errors from it; errors take it "
-            "for one. Train for longer, or go on with fit(start=)."
+            f"The trainer stopped before the minimum, up to {made.gradient:.2g} standard errors from it; errors take "
+            "it for one. Train for longer, or go on with fit(start=)."
         )
     return notes
 

@@ -88,7 +88,7 @@ class Writer:
         if isinstance(value, Tensor):
             plain: Plain = {"tensor": f"t{len(self.tensors)}"}
             self.tensors[plain["tensor"]] = value.detach().cpu().contiguous().clone()
-        elif (record := type(value)) in self.schema.records:
+        elif (record := type(value)) in self.schema.records and not self._coded(value):
             names: tuple[str, ...] = names_of(record)  # type: ignore[arg-type]  # a class can be hashed
             plain = {"record": record.__name__, "fields": {name: self.write(getattr(value, name)) for name in names}}
         else:
@@ -99,6 +99,12 @@ class Writer:
         self.met[id(value)] = len(self.met)
         self.alive.append(value)
         return plain
+
+
+    def _coded(self, value: object) -> bool:
+        """Whether a field of a record is a function, which only a kind can stand for."""
+        parts = (getattr(value, name) for name in names_of(type(value)))
+        return any(callable(part) and type(part) not in self.schema.records for part in parts)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Estimates:
     sample: str = "population"  # or "fixed", the variance given the features
     delta: bool = False  # whether they are functions of estimates, with errors by the delta method
     shared: Shared | None = None  # what constant columns of theta have in psi
+    held: tuple[str, ...] = ()  # those that are functions of parameters at a bound alone, and so have no error
 
     @cached_property
     def moments(self) -> Moments:
@@ -86,9 +87,9 @@ class Estimates:
 
     @property
     def std_error(self) -> np.ndarray:
-        """Standard errors; (q,). NaN where a two-way clustered variance is negative."""
-        variance = np.diag(self.cov)
-        return np.sqrt(np.where(variance < 0, np.nan, variance))
+        """Standard errors; (q,). NaN where a two-way clustered variance is negative, and of parameters at a bound."""
+        variance, held = np.diag(self.cov), np.isin(self.names, self.held)
+        return np.sqrt(np.where((variance < 0) | held, np.nan, variance))
 
     @property
     def zvalues(self) -> np.ndarray:
@@ -252,17 +253,9 @@ class Estimates:
             gap = psi - self.moments.value.to(psi)[:, None, :]
             psi = value.to(psi)[:, None, :] + gap @ turn.to(psi).mT
         return replace(
-            self,
-            names=names,
-            psi=psi,
-            known=self.moments.turned(turn, value),
-            plug_in=None,
-            null=None,
-            groupable=False,
-            shared=None,
-            adjusted=None,
-            delta=True,
-        )
+            self, names=names, psi=psi, known=self.moments.turned(turn, value), plug_in=None, null=None,
+            groupable=False, shared=None, adjusted=None, delta=True, held=(),
+        )  # fmt: skip
 
     def linear(self, matrix: np.ndarray, null: np.ndarray, names: Sequence[str]) -> "Estimates":
         """matrix @ value, to be compared with `null`; (r, q) and (r,)."""
@@ -276,9 +269,11 @@ class Estimates:
         known = self.moments.turned(turn[None], self.moments.value @ turn.T)
         psi = None if self.psi is None else self.psi @ turn.to(self.psi).T
         shared = None if self.shared is None else self.shared.linear(turn)
+        loose = turn[:, torch.from_numpy(~np.isin(self.names, self.held))].any(1).tolist()
+        held = tuple(name for name, free in zip(names, loose, strict=True) if self.held and not free)
         return replace(
             self, names=tuple(names), psi=psi, known=known, plug_in=None, null=np.atleast_1d(null), adjusted=None,
-            shared=shared,
+            shared=shared, held=held,
         )  # fmt: skip
 
     def select(self, names: Sequence[str]) -> "Estimates":
@@ -297,7 +292,8 @@ class Estimates:
 
     def wald(self, label: str = "") -> WaldTest:
         """The joint test that every value is its null, 0 unless given."""
-        return wald(self._distance(), self.cov, self.names, label)
+        free = ~np.isin(self.names, self.held)
+        return wald(self._distance(), self.cov * np.outer(free, free), self.names, label)
 
     def by(self, groups: pd.Series | np.ndarray | Sequence[object]) -> pd.DataFrame:
         """Averages within groups of rows, known before the outcome (group average effects), with their errors.

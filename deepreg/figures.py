@@ -22,6 +22,7 @@ from .structure import Structure
 from .summary import Facts
 from .targets import Mean, Target
 from .targets.average import some_variable, variable
+from .track import Track
 from .trainers import History
 from .validation import Validation
 from .variables import Variable
@@ -44,7 +45,7 @@ class Fitted(Protocol):
     @property
     def overlap(self) -> Overlap | None: ...
     @property
-    def history(self) -> History | None: ...
+    def history(self) -> History | Track | None: ...
     @property
     def params(self) -> pd.Series: ...
     @property
@@ -257,6 +258,8 @@ class Figures:
         history = self.result.history
         if history is None:
             raise NotAvailable("training() shows how networks were trained, and this fit has none.")
+        if isinstance(history, Track):
+            return history.plot(ax=ax)
         levels = {f"{name}, out of fold": value for name, value in self.result.facts.loss.items()}
         return plots.losses(history.train.cpu().numpy(), history.valid.cpu().numpy(), ax, lines=levels)
 

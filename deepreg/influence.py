@@ -101,13 +101,17 @@ class Scores:
         shared = None
         if groupable and self.shared.shape[-1]:
             shared = Shared(torch.cat([one.pull for one in parts], 2), self.shared)
-        known = None
+        known, held = None, tuple[str, ...]()
+        turn = torch.cat([one.turn for one in parts], 1)
+        if self.structure.bounds:
+            loose = (turn[0] * self.back[0, 0].diagonal()).any(1)
+            held = tuple(name for name, free in zip(names, loose.tolist(), strict=True) if not free)
         if sampling.kind in classical.KINDS:
-            turn = torch.cat([one.turn for one in parts], 1)
-            known = Moments(sampling.moments(psi).value, self._covariance(psi[0], turn[0], sample, sampling)[None].cpu())
+            covariance = self._covariance(psi[0], turn[0], sample, sampling)
+            known = Moments(sampling.moments(psi).value, covariance[None].cpu())
         return Estimates(
             names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels, known=known,
-            groupable=groupable, constant=self.constant, sample=sample, delta=not averaged, shared=shared,
+            groupable=groupable, constant=self.constant, sample=sample, delta=not averaged, shared=shared, held=held,
         )  # fmt: skip
 
     def _covariance(self, psi: Tensor, turn: Tensor, sample: str, sampling: Sampling) -> Tensor:

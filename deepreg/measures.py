@@ -1,4 +1,4 @@
-"""Measures of a fit: log-likelihood, information criteria, R squared and degrees of freedom, as statsmodels names them."""
+"""Measures of a fit: log-likelihood, information criteria, R squared, degrees of freedom, by statsmodels' names."""
 
 import math
 

@@ -112,7 +112,7 @@ class Model:
             design, kind = covariance.changed(self.design, self.structure, cov, None)
             self = replace(self, design=design, vcov=kind)
         varying = bool(self.design.inputs.shape[1] and self.structure.free)
-        found = {"start": start, "starts": starts, "holdout": holdout, "track": track}
+        found: dict[str, Any] = {"start": start, "starts": starts, "holdout": holdout, "track": track}
         usual = {"start": None, "starts": 1, "holdout": None, "track": None}
         if varying and (odd := [name for name, value in found.items() if value is not usual[name] and value != 1]):
             raise OptionError(

@@ -37,6 +37,7 @@ from .structure import Instruments, Structure
 from .summary import Facts
 from .targets import Target
 from .theta import Networks, Theta, Uncentred
+from .track import Track
 from .trainers import History
 from .units import Units
 from .variables import Variable
@@ -59,6 +60,8 @@ class Fit(Protocol):
     def fitted(self) -> Theta | None: ...
     @property
     def law(self) -> FittedLaw | None: ...
+    @property
+    def track(self) -> Track | None: ...
     def estimate(self, *targets: Target, sample: str) -> Estimates: ...
     def usual(self) -> tuple[tuple[Target, ...], ...]: ...
 
@@ -91,9 +94,9 @@ _RECORDS = (
     Design, Units, Column, Variable, Stored, Borrowed, recipe.Part, Structure, Instruments, Facts, Call, Sampling,
     Estimates, Moments, Kept, Answer, Theta, Coordinates, Additive, Posterior, Basis, Smooth, Uncentred, Networks,
     StackedMLP, Partitioned, MLP, History, Goodness, Overlap, FittedLaw, Cells, Scores, Nodes, Splits, Lambda, Packing,
-    ChoiceSets, Spare, Certificate,
+    ChoiceSets, Spare, Certificate, Track,
 )  # fmt: skip
-_HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness, Certificate)
+_HOLES = (Stored, Facts, Variable, Moments, Estimates, History, Goodness, Certificate, Track)
 
 
 def _registered() -> tuple[type, ...]:

@@ -43,6 +43,9 @@ def check(result: Fit) -> None:
         _theta(result.fitted, structure, inputs)
         centre = torch.zeros(len(result.fitted.coordinates.start), 1, len(design.terms))
         result.fitted.values(torch.zeros(1, inputs), centre)
+    if result.track is not None:
+        for losses in result.track:
+            _shape("track", losses, len(result.track.step))
     if result.law is not None:
         _law(result.law, inputs)
         _shape("classes", result.law.cells.code, len(design.rows))

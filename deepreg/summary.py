@@ -81,7 +81,11 @@ def _fit(facts: Facts, n: int) -> list[tuple[str, str]]:
     if facts.certificate is None or not math.isfinite(facts.goodness.llf):
         return []
     free = facts.certificate.free
-    values = {"Log-Likelihood:": facts.goodness.llf, "AIC:": facts.goodness.aic(free), "BIC:": facts.goodness.bic(free, n)}
+    values = {
+        "Log-Likelihood:": facts.goodness.llf,
+        "AIC:": facts.goodness.aic(free),
+        "BIC:": facts.goodness.bic(free, n),
+    }
     return [(name, f"{value:,.3f}") for name, value in values.items()]
 
 

@@ -320,8 +320,8 @@ class Adam:
 
     For losses and links that are not smooth, or to watch a fit go: Newton's method, which fits constant coefficients
     without a trainer, is faster and ends at a minimum. Weights with bounds are put back inside after every step. A
-    replicate keeps its last weights; with `patience` those of its lowest validation loss, and training ends when all are
-    so many steps past theirs. Raises OptionError for a value not above 0.
+    replicate keeps its last weights; with `patience` those of its lowest validation loss, and training ends when all
+    are so many steps past theirs. Raises OptionError for a value not above 0.
 
     >>> import deepreg
     >>> deepreg.Adam(steps=500, rate=0.05)

@@ -215,6 +215,14 @@ class Family:
         """
         raise NotImplementedError
 
+    def describe(self) -> str:
+        """The family in the header of a summary."""
+        return self.name
+
+    def remarks(self, u: Units, theta: Tensor) -> tuple[str, ...]:
+        """What a reader of the errors of constant theta (P,) has to know of this fit."""
+        return ()
+
     @property
     def likelihood(self) -> bool:
         """Whether exp(-loss) is one, up to a dispersion, so that there are classical errors."""

@@ -80,6 +80,20 @@ class Probability(Logit):
     def likelihood(self) -> bool:
         return self.measure == "logit"
 
+    def describe(self) -> str:
+        names = (one if isinstance(one, str) else getattr(one, "__name__", "own") for one in (self.measure, self.link))
+        return "{} loss, {} link".format(*names)
+
+    def remarks(self, u: Units, theta: Tensor) -> tuple[str, ...]:
+        eta = index(u, theta)
+        beyond = int(((eta < 0) | (eta > 1)).sum())
+        if not beyond or self.link not in ("clamp", "identity"):
+            return ()
+        rows = f"{beyond:,} row has its index" if beyond == 1 else f"{beyond:,} rows have their index"
+        if self.link == "identity":
+            return (f"{rows} below 0 or above 1, which is no probability.",)
+        return (f"{rows} below 0 or above 1, cut off there; errors take it that they stay there.",)
+
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         of = self.measure if callable(self.measure) else LOSSES[self.measure]
         return of(self.mean(u, theta), u.y)
