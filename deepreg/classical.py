@@ -28,8 +28,8 @@ def check(kind: str, structure: Structure, constant: bool, given: str) -> None:
         )
     if structure.penalised:
         raise NotAvailable(
-            f"vcov={kind!r} is of the minimum of a mean of losses, and this fit has a penalty that sees all rows at once. "
-            "Its errors are those of the infinitesimal jackknife: use vcov='robust', 'HC0' or a cluster."
+            f"vcov={kind!r} is of the minimum of a mean of losses, and this fit has a penalty that sees all rows at "
+            "once. Its errors are those of the infinitesimal jackknife: use vcov='robust', 'HC0' or a cluster."
         )
     if kind in LIKELIHOOD and not family.likelihood:
         raise NotAvailable(

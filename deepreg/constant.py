@@ -131,8 +131,8 @@ def fit(
     scores = Scores(structure, design, u, theta, score, 0 * inverse, every, inverse, None, constant=True)
     notes = (*at.notes, *_notes(structure, certificate, mean, free), *structure.family.remarks(u, theta[0, 0]))
     facts = Facts(
-        f"constant coefficients, {structure.family.describe()}", (*instrumented(structure), *at.header), (), notes, True,
-        goodness(structure, u, theta, weight), call,
+        f"constant coefficients, {structure.family.describe()}", (*instrumented(structure), *at.header), (), notes,
+        True, goodness(structure, u, theta, weight), call,
         certificate=certificate,
     )  # fmt: skip
     return Results(design, structure, scores, sampling, facts, again=again, track=at.track)

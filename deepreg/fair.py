@@ -99,7 +99,7 @@ class Fairness(Summarised):
     def tables(self) -> tuple[Table, ...]:
         """Scores, and for every threshold the rates and the parities."""
         whole = self.frame()
-        parts = [("Scores", None, SCORES)]
+        parts: list[tuple[str, float | None, tuple[str, ...]]] = [("Scores", None, SCORES)]
         for threshold in self.thresholds:
             parts.append((f"Rates at {threshold:g}", threshold, SHOWN))
             parts.append(
@@ -124,8 +124,8 @@ class Fairness(Summarised):
             each = ", ".join(f"{level}: {count:,}" for level, count in zip(self.levels, counts, strict=True))
             header.append((f"Rows, {sample}:", each))
         notes = (
-            "A row is flagged where its prediction is above the threshold. False positive rate: flagged among those with "
-            "outcome 0; false discovery rate: outcome 0 among those flagged.",
+            "A row is flagged where its prediction is above the threshold. False positive rate: flagged among those "
+            "with outcome 0; false discovery rate: outcome 0 among those flagged.",
             "Differences are the most less the least of the groups, ratios the least over the most.",
             "Errors are those of drawing the rows, given the fitted coefficients.",
         )
@@ -214,8 +214,8 @@ def _measured(
         code, levels = grouped(column, group, f" of {sample}")
         if len(levels) < 2:
             raise DataError(
-                f"group={group!r} has one level, {levels[0]!r}, in the {design.n} rows of {sample}, and parity is between "
-                "two. Name another column, or check the rows."
+                f"group={group!r} has one level, {levels[0]!r}, in the {design.n} rows of {sample}, and parity is "
+                "between two. Name another column, or check the rows."
             )
         check_groups(group, levels, code, design.units.y, ("negative", "positive"), f" in {sample}")
         seen[sample] = levels
@@ -234,8 +234,8 @@ def _measured(
     for other in others:
         if odd := [one for one in (*levels, *other) if one not in levels or one not in other]:
             raise DataError(
-                f"The group {group}={odd[0]!r} is in the {'fit' if odd[0] in levels else 'holdout'} alone. Leave it out "
-                "of the data, or merge it with another level."
+                f"The group {group}={odd[0]!r} is in the {'fit' if odd[0] in levels else 'holdout'} alone. Leave it "
+                "out of the data, or merge it with another level."
             )
     return Fairness(group, levels, thresholds, estimates, known, counts, _undefined(known, group))
 

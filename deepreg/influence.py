@@ -103,7 +103,7 @@ class Scores:
             shared = Shared(torch.cat([one.pull for one in parts], 2), self.shared)
         known, held = None, tuple[str, ...]()
         turn = torch.cat([one.turn for one in parts], 1)
-        if self.structure.bounds:
+        if self.structure.bounds or self.structure.penalised:
             loose = (turn[0] * self.back[0, 0].diagonal()).any(1)
             held = tuple(name for name, free in zip(names, loose.tolist(), strict=True) if not free)
         if sampling.kind in classical.KINDS:

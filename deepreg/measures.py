@@ -95,8 +95,7 @@ class Measures:
 
     @property
     def aic(self) -> float:
-        """-2 llf + 2 k with k parameters, those at a bound left out; NaN where theta varies or is penalised, which have no
-        such k."""
+        """-2 llf + 2 k with k parameters, those at a bound left out; NaN where theta varies or is penalised."""
         made = self.facts.certificate
         return math.nan if made is None or self.structure.penalised else self.facts.goodness.aic(made.free)
 

@@ -1,7 +1,6 @@
 """The model and its fit: the pipeline from a design to results, on one screen."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from .information import agreement, of_constants
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
 from .penalties import Penalty
+from .progress import Bar
 from .projection import Spare
 from .results import Results
 from .rows import Replicates
@@ -146,7 +146,7 @@ class Model:
         self.structure.pooled(self.structure.standard(u).units, weight[None])
         curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
         splits = self._splits(folds, members, repeats, draws, curvature.three_way).to(place)
-        with _threads(len(x)), _Bar(progress) as bar:
+        with _threads(len(x)), Bar(progress) as bar:
             options = replace(options, progress=bar.step)
             law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, bar.stage)
             theta = fitted.held_out(x, splits, centre)
@@ -250,8 +250,8 @@ class Model:
         odd = {"trainer": trainer, "holdout": holdout, "track": track}
         if self.penalty is not None and (named := [name for name, value in odd.items() if value is not None]):
             raise OptionError(
-                f"{named[0]}= follows the mean of losses that rows have on their own, which penalty={self.penalty!r} is "
-                "none of. Leave it out; deepreg.fairness() and deepreg.tradeoff() judge by a holdout."
+                f"{named[0]}= follows the mean of losses that rows have on their own, which penalty={self.penalty!r} "
+                "is none of. Leave it out; deepreg.fairness() and deepreg.tradeoff() judge by a holdout."
             )
         trainer = _part("trainer", trainer, None, "fit")
         if trainer is not None and self.structure.bounds and not isinstance(trainer, Adam):
@@ -261,7 +261,7 @@ class Model:
         u, _, weight = self._tensors(place)
         other = None if holdout is None else constants.held_out(self.design, self.structure, holdout)
         sampling = self._sampling(len(self.structure.names), place)
-        with _threads(self.design.n), _Bar(progress) as bar:
+        with _threads(self.design.n), Bar(progress) as bar:
             bar.stage("theta")
             options = constants.Options(trainer, start, starts, other, track, generator, bar.step, self.penalty)
             return constants.fit(self.design, self.structure, u, weight, sampling, call, options, again)
@@ -393,27 +393,3 @@ def _threads(rows: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class _Bar:
-    """A progress bar over the stages of a fit, on a terminal unless asked otherwise."""
-
-    def __init__(self, wanted: bool | None) -> None:
-        from tqdm import tqdm
-
-        shown = sys.stderr.isatty() if wanted is None else wanted
-        self._bar = tqdm(total=1, disable=not shown, leave=False, bar_format="{desc}: {n}/{total} steps [{elapsed}]")
-
-    def stage(self, name: str) -> None:
-        self._bar.set_description_str(name)
-
-    def step(self, done: int, most: int) -> None:
-        self._bar.total = most
-        self._bar.n = done
-        self._bar.refresh()
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()

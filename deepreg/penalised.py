@@ -90,8 +90,8 @@ class Found(NamedTuple):
     def notes(self, names: Sequence[str]) -> tuple[str, ...]:
         """What the reader has to know."""
         first = (
-            "Coefficients minimise the mean loss and the penalty. Errors are those of the infinitesimal jackknife, which "
-            "counts what each row does to both."
+            "Coefficients minimise the mean loss and the penalty. Errors are those of the infinitesimal jackknife, "
+            "which counts what each row does to both."
         )
         held = [name for name, value in zip(names, self.held.tolist(), strict=True) if value == value]
         rest = [f"Held by the penalty, with no error: {', '.join(held)}. Errors of the others are given these."]
@@ -132,7 +132,9 @@ def minimum(objective: Objective, starts: Mapping[str, Tensor], lower: Tensor, u
     if bool((kink := held.isfinite()).any()):
         exact = torch.linalg.solve(objective.turn, torch.where(kink, held, objective.turn @ point))
         ends = (torch.where(kink, exact, end) for end in (lower, upper))
-        again = minimise(last.value, partial(derivatives_of, last.value), exact[None], lower=next(ends), upper=next(ends))
+        again = minimise(
+            last.value, partial(derivatives_of, last.value), exact[None], lower=next(ends), upper=next(ends)
+        )
         point, free, hessian = again.theta[0], free & ~kink, again.hessian[0]
     loss, paid = last.parts(point)
     reached = dict(zip(starts, values.tolist(), strict=True))

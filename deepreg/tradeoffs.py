@@ -62,7 +62,7 @@ class Tradeoff(Summarised):
                 half = 1.96 * found["std err"]
                 frame = frame.assign(lower=(found["gap"] - half).clip(lower=0), upper=found["gap"] + half)
             frames[sample] = frame
-        what = LABELS[self.penalty.rate][0].lower() + LABELS[self.penalty.rate][1:]
+        what = _written(self.penalty.rate)
         label = f"{'difference in' if across == 'gap' else 'highest'} {what}, {self.penalty.group}"
         return charts.path(frames, ax, xlabel=label, ylabel="Brier score")
 
@@ -76,8 +76,8 @@ class Tradeoff(Summarised):
             found.index = pd.Index([f"{one:g}" for one in found.index])
             tables.append(Table.from_frame(found, title=f"By strength, {name}"))
         notes = (
-            f"gap: the most less the least {LABELS[self.penalty.rate][0].lower() + LABELS[self.penalty.rate][1:]} of the "
-            f"groups where predictions above {self.penalty.threshold:g} are flagged; highest: the highest of them.",
+            f"gap: the most less the least {_written(self.penalty.rate)} of the groups where predictions above "
+            f"{self.penalty.threshold:g} are flagged; highest: the highest of them.",
             "Errors are those of drawing the rows, given the fitted coefficients.",
         )
         return Summary("Trade-off", header, tuple(tables), notes)
@@ -132,8 +132,8 @@ def tradeoff(
     penalty = result.again.penalty if penalty is None else penalty
     if not isinstance(penalty, RateGap) or penalty.threshold is None:
         raise OptionError(
-            f"tradeoff() with penalty={penalty!r}: give deepreg.RateGap('fpr', group='g', threshold=0.5), to structural() "
-            "or here; its rates are measured at the threshold."
+            f"tradeoff() with penalty={penalty!r}: give deepreg.RateGap('fpr', group='g', threshold=0.5), to "
+            "structural() or here; its rates are measured at the threshold."
         )
     parts, fits = [], []
     for strength in strengths:
@@ -142,6 +142,11 @@ def tradeoff(
         parts += [_row(found, penalty, strength, sample) for sample in found.estimates]
         fits.append(fit)
     return Tradeoff(penalty, tuple(map(float, strengths)), tuple(fits), pd.DataFrame(parts))
+
+
+def _written(rate: str) -> str:
+    """The name of a rate inside a sentence."""
+    return LABELS[rate][0].lower() + LABELS[rate][1:]
 
 
 def _row(found: Fairness, penalty: RateGap, strength: float, sample: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors", "version", "call", "certificate"},
+    {"units", "errors", "version", "call", "certificate", "progress"},
     {"seeds"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "plots", "minimise", "basis", "evidence", "stacking", "document", "tables"}

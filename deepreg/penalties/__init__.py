@@ -1,4 +1,4 @@
-"""What a fit with constant coefficients pays besides its loss: functions of predictions, columns and weights together."""
+"""What a fit with constant coefficients pays besides its loss: functions of predictions, columns and weights."""
 
 from .base import FromFunction, Penalty, Seen, check, from_function, get
 from .gap import RateGap

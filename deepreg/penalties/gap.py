@@ -128,7 +128,8 @@ class RateGap(Penalty):
         check_outcome(f"penalty=RateGap({self.rate!r}, group={self.group!r})", self.rate, design, structure)
         if self.group not in design.frame:
             raise OptionError(
-                f"group={self.group!r}: the fit keeps no such column. Give the penalty to structural(penalty=), which does."
+                f"group={self.group!r}: the fit keeps no such column. Give the penalty to structural(penalty=), "
+                "which does."
             )
         code, levels = grouped(design.frame[self.group], self.group)
         if self.cap is None and len(levels) < 2:

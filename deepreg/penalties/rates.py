@@ -57,8 +57,8 @@ def grouped(column: pd.Series, name: str, where: str = "") -> tuple[Tensor, tupl
     """Codes (n,) and levels, in order, of a column of groups. Raises DataError where some are missing."""
     if absent := int(column.isna().sum()):
         raise DataError(
-            f"group={name!r} is missing in {absent} of the {len(column)} rows{where}; fill it, for example with a level of its "
-            "own, or drop them."
+            f"group={name!r} is missing in {absent} of the {len(column)} rows{where}; fill it, for example with a "
+            "level of its own, or drop them."
         )
     code, levels = pd.factorize(np.asarray(column), sort=True)
     return torch.as_tensor(code, dtype=torch.long), tuple(levels.tolist())
