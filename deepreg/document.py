@@ -100,6 +100,7 @@ class Writer:
         self.alive.append(value)
         return plain
 
+
     def _coded(self, value: object) -> bool:
         """Whether a field of a record is a function, which only a kind can stand for."""
         parts = (getattr(value, name) for name in names_of(type(value)))
