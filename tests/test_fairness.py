@@ -179,7 +179,7 @@ CASES = {
     "outcome": (DataError, "needs an outcome of 0 and 1",
                 lambda: fairness(deepreg.ols("x ~ b", TRAIN).fit(), group="b")),
     "no gap": (OptionError, "penalty=None", lambda: tradeoff(PLAIN)),
-    "no threshold": (OptionError, "threshold=0.5", lambda: tradeoff(PLAIN, penalty=RateGap("fpr", "b", threshold=None))),
+    "no threshold": (OptionError, "=0.5", lambda: tradeoff(PLAIN, penalty=RateGap("fpr", "b", threshold=None))),
     "kept": (OptionError, "keeps no such column", lambda: tradeoff(PLAIN, penalty=RateGap("fpr", "h"))),
 }  # fmt: skip
 
