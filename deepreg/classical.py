@@ -1,5 +1,6 @@
 """Covariances of constant theta that are no sum over influence values: of a likelihood, and with leverages."""
 
+from collections.abc import Iterator
 from operator import itemgetter
 
 import torch
@@ -57,39 +58,41 @@ def covariance(
     is phi A, and phi^2 (sum s_i s_i')^{-1} is "opg", the outer product of gradients (Berndt, Hall, Hall and Hausman
     1974), where phi is 1 for a likelihood and the residual variance with n - P degrees of freedom for least squares;
     "expected" is "classical" with expected Hessians; and "HC2" and "HC3" are A (sum s_i s_i' / (1 - h_i)^q) A with
-    q = 1 and 2, and h_i = tr(A E[Hessian_i]) the leverage (MacKinnon and White 1985). Weights are taken as they are
+    q = 1 and 2, and h_i = tr(B^{-1} B_i) the leverage, B_i the expected Hessian of the row and B their sum (MacKinnon
+    and White 1985). Weights are taken as they are
     given, as precisions. A parameter that is held, with a row of zeros in `inverse`, has a variance of 0.
     """
     total = inverse / weight.sum()
     free = (total.diagonal() > 0).nonzero()[:, 0]
     if kind in LEVERAGE:
         rows = (score @ total) * weight[:, None]
-        stretch = (1 - _leverages(structure.family, u, theta, total, weight)) ** -LEVERAGE[kind]
-        rows = rows * stretch[:, None]
+        leverage = _leverages(structure.family, u, theta, weight, free)
+        rows = rows * ((1 - leverage) ** -LEVERAGE[kind])[:, None]
         return rows.mT @ rows
     scale = structure.family.dispersion(u, theta, weight, len(free))
     if kind == "classical":
         return scale * total
     if kind == "expected":
-        information = torch.zeros_like(total)
-        for part, w in _parts(u, weight):
-            information += (structure.family.information(part, theta.expand(len(w), -1)) * w[:, None, None]).sum(0)
-        return scale * _inverse(information, free)
+        return scale * _inverse(_information(structure.family, u, theta, weight), free)
     weighted = score * weight[:, None]
     return scale**2 * _inverse(weighted.mT @ weighted, free)
 
 
-def _parts(u: Units, weight: Tensor):  # type: ignore[no-untyped-def]
+def _each(family: Family, u: Units, theta: Tensor, weight: Tensor) -> Iterator[Tensor]:
+    """The expected Hessians of some rows after the other, times their weights; (b, P, P)."""
     for rows in blocks(len(weight)):
-        yield u.each(itemgetter(rows)), weight[rows]
+        some = weight[rows]
+        yield family.information(u.each(itemgetter(rows)), theta.expand(len(some), -1)) * some[:, None, None]
 
 
-def _leverages(family: Family, u: Units, theta: Tensor, total: Tensor, weight: Tensor) -> Tensor:
-    """tr(A w_i E[Hessian_i]) of each row; (n,)."""
-    parts = [
-        (family.information(part, theta.expand(len(w), -1)) * total).sum((-1, -2)) * w for part, w in _parts(u, weight)
-    ]
-    return torch.cat(parts)
+def _information(family: Family, u: Units, theta: Tensor, weight: Tensor) -> Tensor:
+    return torch.stack([each.sum(0) for each in _each(family, u, theta, weight)]).sum(0)
+
+
+def _leverages(family: Family, u: Units, theta: Tensor, weight: Tensor, free: Tensor) -> Tensor:
+    """The share of each row in the sum of expected Hessians, which add up to the number of parameters; (n,)."""
+    inverse = _inverse(_information(family, u, theta, weight), free)
+    return torch.cat([(each * inverse).sum((-1, -2)) for each in _each(family, u, theta, weight)])
 
 
 def _inverse(matrix: Tensor, free: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from .track import Track
 from .trainers import Problem, Progress, Trainer
 from .units import Units, chosen
 
-LIKE = 1e8  # the ratio of eigenvalues of a Hessian beyond which a note says what it is that rows hardly tell apart
+LIKE = 1e6  # the ratio of eigenvalues of a Hessian beyond which a note says what it is that rows hardly tell apart
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def fit(
         True, goodness(structure, u, theta, weight), call,
         certificate=certificate,
     )  # fmt: skip
+    sampling = replace(sampling, parameters=certificate.free)
     return Results(design, structure, scores, sampling, facts, again=again, track=at.track)
 
 

@@ -100,10 +100,9 @@ class Writer:
         self.alive.append(value)
         return plain
 
-
     def _coded(self, value: object) -> bool:
         """Whether a field of a record is a function, which only a kind can stand for."""
-        parts = (getattr(value, name) for name in names_of(type(value)))
+        parts = (getattr(value, name) for name in names_of(type(value)))  # type: ignore[arg-type]  # as in _object
         return any(callable(part) and type(part) not in self.schema.records for part in parts)
 
 

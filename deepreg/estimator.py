@@ -1,12 +1,13 @@
 """Structural regressions as scikit-learn estimators, for its pipelines, searches and cross-validation."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from . import arrays, families
 from . import columns as door
@@ -34,6 +35,9 @@ class Learner(BaseEstimator):
     family: str | Family | type[Family] = "linear"
     assignment: KnownLaw | None = None
     constant: str | Sequence[str] | None = None
+    loss: str | Callable[..., Tensor] | None = None
+    link: str | Callable[..., Tensor] | None = None
+    bounds: Mapping[str, tuple[float | None, float | None]] | None = None
     vcov: str | dict[str, str] | None = None
     folds: int = 5
     members: int | None = None
@@ -51,8 +55,9 @@ class Learner(BaseEstimator):
     def _model(self, formula: str, frame: pd.DataFrame, **data: Any) -> Model:
         """The model of a formula on a frame; `data` are arguments of structural() about it."""
         return structural(
-            formula, frame, self.family, assignment=self.assignment, constant=self.constant, vcov=self.vcov, **data
-        )
+            formula, frame, self.family, assignment=self.assignment, constant=self.constant, loss=self.loss,
+            link=self.link, bounds=self.bounds, vcov=self.vcov, **data,
+        )  # fmt: skip
 
     def _learning(self) -> dict[str, Any]:
         """How functions are learned, in a fit and in its replicates."""
@@ -201,7 +206,9 @@ class StructuralClassifier(ClassifierMixin, Structural):
     """`deepreg.structural(...).fit(...)` as a scikit-learn classifier of two classes.
 
     The classes are the sorted values of y, numbers or text; the outcome of the regression is 1 for the second. See
-    StructuralRegressor for the parameters and for X. The family is one for outcomes of 0 and 1.
+    StructuralRegressor for the parameters and for X. The family is one for outcomes of 0 and 1. Without features behind
+    a bar `loss`, `link` and `bounds` make it a classifier by the Brier score or a loss of one's own, with coefficients
+    that stay inside bounds, fitted by Newton's method or by `trainer`, such as Adam().
 
     Attributes
     ----------
@@ -218,6 +225,9 @@ class StructuralClassifier(ClassifierMixin, Structural):
     >>> model = deepreg.StructuralClassifier("treatment | x0 + x1", learners="smooth", folds=2, rng=0)
     >>> model.fit(frame, late).predict_proba(frame).shape
     (300, 2)
+    >>> brier = deepreg.StructuralClassifier("treatment + x0", loss="brier", bounds={"x0": (0, None)})
+    >>> bool(brier.fit(frame, late).result_.params["x0"] >= 0)
+    True
     """
 
     family: str | Family | type[Family] = "logit"
@@ -242,8 +252,11 @@ class StructuralClassifier(ClassifierMixin, Structural):
         return self
 
     def predict_proba(self, X: object) -> np.ndarray:
-        """The probabilities of `classes_`; (n, 2). See `StructuralRegressor.predict` for what raises."""
-        second = self._mean(X)
+        """The probabilities of `classes_`; (n, 2). See `StructuralRegressor.predict` for what raises.
+
+        With link="identity" what lies beyond 0 and 1 is cut off there; `result_.predict()` has it as it is.
+        """
+        second = self._mean(X).clip(0.0, 1.0)
         return np.stack([1 - second, second], 1)
 
     def predict(self, X: object) -> np.ndarray:

@@ -101,18 +101,26 @@ class Scores:
         shared = None
         if groupable and self.shared.shape[-1]:
             shared = Shared(torch.cat([one.pull for one in parts], 2), self.shared)
-        known, held = None, tuple[str, ...]()
-        turn = torch.cat([one.turn for one in parts], 1)
-        if self.structure.bounds or self.structure.penalised:
-            loose = (turn[0] * self.back[0, 0].diagonal()).any(1)
-            held = tuple(name for name, free in zip(names, loose.tolist(), strict=True) if not free)
+        turn, known = torch.cat([one.turn for one in parts], 1), None
         if sampling.kind in classical.KINDS:
             covariance = self._covariance(psi[0], turn[0], sample, sampling)
             known = Moments(sampling.moments(psi).value, covariance[None].cpu())
+        held = self._held(names, turn[0])
+        if held:
+            known = sampling.moments(psi) if known is None else known
+            for one in {*held} & {*self.structure.names}:  # a mean of one number may differ from it in the last digit
+                known.value[:, names.index(one)] = self.theta[0, 0, self.structure.names.index(one)].cpu()
         return Estimates(
             names, psi, sampling, plug_in.quantile(0.5, dim=0).cpu().numpy(), rows=self.design.labels, known=known,
             groupable=groupable, constant=self.constant, sample=sample, delta=not averaged, shared=shared, held=held,
         )  # fmt: skip
+
+    def _held(self, names: tuple[str, ...], turn: Tensor) -> tuple[str, ...]:
+        """Those that no free parameter moves, by their derivatives (q, P); none without bounds and penalties."""
+        if not (self.structure.bounds or self.structure.penalised):
+            return ()
+        loose = (turn * self.back[0, 0].diagonal()).any(1).tolist()
+        return tuple(name for name, free in zip(names, loose, strict=True) if not free)
 
     def _covariance(self, psi: Tensor, turn: Tensor, sample: str, sampling: Sampling) -> Tensor:
         """Of averages with derivatives `turn` (q, P) in constant theta, where that has a covariance of its own; (q, q).

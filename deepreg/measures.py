@@ -41,13 +41,18 @@ class Measures:
 
     @property
     def df_model(self) -> float:
-        """Average coefficients besides the intercept; not a count of what the functions can do."""
-        return float(len(self.structure.names) - self.k_constant)
+        """Average coefficients besides the intercept, less those at a bound; no count of what the functions can do."""
+        return float(self._free - self.k_constant)
 
     @property
     def df_resid(self) -> float:
         """Rows less average coefficients. Tests use the normal law, not this number."""
-        return float(self.nobs - len(self.structure.names))
+        return float(self.nobs - self._free)
+
+    @property
+    def _free(self) -> int:
+        made = self.facts.certificate
+        return len(self.structure.names) if made is None else made.free
 
     @property
     def k_constant(self) -> int:

@@ -113,8 +113,8 @@ class Model:
             self = replace(self, design=design, vcov=kind)
         varying = bool(self.design.inputs.shape[1] and self.structure.free)
         found: dict[str, Any] = {"start": start, "starts": starts, "holdout": holdout, "track": track}
-        usual = {"start": None, "starts": 1, "holdout": None, "track": None}
-        if varying and (odd := [name for name, value in found.items() if value is not usual[name] and value != 1]):
+        odd = [name for name, value in found.items() if (starts != 1 if name == "starts" else value is not None)]
+        if varying and odd:
             raise OptionError(
                 f"{odd[0]}= is for constant coefficients, and those of {self.design.formula!r} are functions of "
                 "features. Leave it out; history and plot.training() show how networks were trained."
@@ -253,7 +253,7 @@ class Model:
                 f"{named[0]}= follows the mean of losses that rows have on their own, which penalty={self.penalty!r} "
                 "is none of. Leave it out; deepreg.fairness() and deepreg.tradeoff() judge by a holdout."
             )
-        trainer = _part("trainer", trainer, None, "fit")
+        trainer = None if trainer is None else _part("trainer", trainer, Adam(), "fit")
         if trainer is not None and self.structure.bounds and not isinstance(trainer, Adam):
             raise OptionError(f"trainer={trainer!r} keeps no bounds; with bounds= leave trainer= out, or give Adam().")
         if trainer is not None and starts > 1:

@@ -205,6 +205,12 @@ class Structure:
             for at, slope in zip(theta, gradient, strict=True):
                 if reason := family.limit(u, at, slope):
                     raise DataError(f"family={family.name!r} has no homogeneous fit: {reason}")
+                if not self.bounds and family.separated(u, at):
+                    raise DataError(
+                        f"family={family.name!r} has no homogeneous fit: the outcome is separated by "
+                        f"{', '.join(self._largest(u, at))}, which foretell it in every row, so that coefficients grow "
+                        f"without end. {family.advice}"
+                    )
             if watch is not None:
                 watch(theta)
 
@@ -215,10 +221,12 @@ class Structure:
         flat = found.state == State.FLAT
         if bool(flat.any()):  # what is left of the gradient is that of a parameter on its way to infinity
             raise self._singular(found.direction[flat][0])
-        if done and (bool((found.state != State.DONE).any()) or self._runs_off(u, found.theta, found.step)):
+        off = self._runs_off(u, found.theta, found.step)
+        if done and bool(((found.state != State.DONE) | off).any()):
+            names = self._largest(u, found.theta[(found.state != State.DONE) | off][0])
             raise DataError(
                 f"The homogeneous fit of family={self.family.name!r} did not converge in {found.steps} Newton steps: "
-                f"the outcome may be separated by {', '.join(self.terms)}, or the terms collinear. {self.family.advice}"
+                f"the outcome may be separated by {', '.join(names)}, or the terms collinear. {self.family.advice}"
             )
 
     def _singular(self, direction: Tensor) -> DataError:
@@ -229,11 +237,21 @@ class Structure:
             f"separated by, or the rows carry no information on, one of {', '.join(found)}. {self.family.advice}"
         )
 
-    def _runs_off(self, u: Units, theta: Tensor, step: Tensor) -> bool:
-        """Whether a step too short to change the loss still moves an index: a flat tail, as of separated outcomes."""
+    def _runs_off(self, u: Units, theta: Tensor, step: Tensor) -> Tensor:
+        """Whether a step too short to change the loss still moves an index: a flat tail of the loss; (G,)."""
+        size, last = self._sizes(u), len(self.terms) * len(self.family.prefixes)
+        at, change = (theta * size)[:, :last], (step * size)[:, :last]
+        return (change.abs() > 1e-6 * (1 + at.abs())).any(1)
+
+    def _largest(self, u: Units, theta: Tensor) -> list[str]:
+        """The names of the parameters (P,) that move the index most."""
+        size = (theta * self._sizes(u)) ** 2
+        return [name for name, part in zip(self.names, size / size.sum(), strict=True) if not float(part) <= 0.05]
+
+    def _sizes(self, u: Units) -> Tensor:
+        """The root mean square of the regressor of each coefficient, 1 for ancillary parameters; (P,)."""
         size = u.d.flatten(0, -2).square().mean(0).sqrt().repeat(len(self.family.prefixes))
-        at, change = theta[:, : len(size)] * size, step[:, : len(size)] * size
-        return bool((change.abs() > 1e-6 * (1 + at.abs())).any())
+        return torch.cat([size, size.new_ones(len(self.names) - len(size))])
 
     def _finish(self, parts: "Callable[[], Iterator[_Part]]", theta: Tensor, hessian: Tensor, value: Tensor) -> Pooled:
         power = torch.zeros_like(hessian)

@@ -10,7 +10,7 @@ from . import plots
 from .errors import OptionError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from .plots import Axes
 
 
 class Track(NamedTuple):

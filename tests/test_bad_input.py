@@ -95,7 +95,7 @@ OPTIONS: dict[str, tuple[type[DeepregError], tuple[str, ...], dict[str, Any]]] =
     "another clustering": (OptionError, ("{'CRV3': 'g'}", "{'CRV1': 'column'}"), {"vcov": {"CRV3": "g"}}),
     "clusters twice": (OptionError, ("cluster= and vcov=",), {"vcov": {"CRV1": "g"}, "cluster": "g"}),
     "clusters not given": (OptionError, ("vcov='cluster' needs clusters", "cluster="), {"vcov": "cluster"}),
-    "equal variances": (NotAvailable, ("vcov='iid'", "vcov='robust'"), {"vcov": "iid"}),
+    "equal variances": (NotAvailable, ("vcov='iid'", "functions of features", "vcov='robust'"), {"vcov": "iid"}),
     "three clusterings": (OptionError, ("['g', 'arm', 'c']", "('firm', 'year')"), {"cluster": ["g", "arm", "c"]}),
     "missing=": (OptionError, ("missing='keep'", "missing='drop'"), {"missing": "keep"}),
     "assignment=": (OptionError, ("assignment=0.5", "KnownLaw(probability=...)"), {"assignment": 0.5}),

@@ -336,8 +336,8 @@ def test_the_mean_at_a_value_is_the_average_prediction_of_statsmodels(family: st
 
 
 def test_what_constant_coefficients_refuse() -> None:
-    with pytest.raises(NotAvailable, match="errors of one variance"):
-        deepreg.structural("affairs ~ age", load("fair"), vcov="nonrobust")
+    with pytest.raises(NotAvailable, match="is of constant coefficients"):
+        deepreg.structural("affairs ~ age | religious", load("fair"), vcov="nonrobust")
     with pytest.raises(OptionError, match="needs clusters"):
         deepreg.structural("affairs ~ age", load("fair")).fit().vcov("cluster")
     with pytest.raises(deepreg.DataError, match=r"needs an outcome of 0 and 1, but 'share' has"):

@@ -254,7 +254,7 @@ def test_a_difference_without_an_error_does_not_say_that_fits_are_the_same():
         (lambda r: r.vcov({"CRV3": "g"}, DATA), "allowed are {'CRV1': 'column'}"),
         (lambda r: r.vcov({"CRV1": "one"}, DATA.assign(one=1)), "has one cluster"),
         (lambda r: r.get_robustcov_results("HC1", groups="g"), "needs cov_type='cluster', not 'HC1'"),
-        (lambda r: r.get_robustcov_results("HC3"), "vcov='HC3' is not known"),
+        (lambda r: r.get_robustcov_results("HC4"), "vcov='HC4' is not known"),
     ],
 )
 def test_covariances_that_are_refused(varying, ask, message):

@@ -173,6 +173,10 @@ class Family:
         """
         return ""
 
+    def separated(self, u: Units, theta: Tensor) -> bool:
+        """Whether coefficients (P,), made larger and larger, foretell every outcome, so that there is no finite fit."""
+        return False
+
     def derivatives(self, u: Units, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Score (..., P) and Hessian (..., P, P) of the loss with respect to theta, by automatic differentiation."""
         theta = theta.detach().requires_grad_(True)

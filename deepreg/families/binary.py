@@ -48,6 +48,9 @@ class Logit(Family):
                 "check the subset or the coding."
             )
 
+    def separated(self, u: Units, theta: Tensor) -> bool:
+        return bool(((2 * u.y - 1) * index(u, theta) > 0).all())
+
     def simulate(self, u: Units, theta: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(self.mean(u, theta), generator=generator)
 

@@ -94,9 +94,12 @@ class Probability(Logit):
             return (f"{rows} below 0 or above 1, which is no probability.",)
         return (f"{rows} below 0 or above 1, cut off there; errors take it that they stay there.",)
 
+    def separated(self, u: Units, theta: Tensor) -> bool:
+        return self.link in WHOLE and super().separated(u, theta)
+
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         of = self.measure if callable(self.measure) else LOSSES[self.measure]
-        return of(self.mean(u, theta), u.y)
+        return of(*torch.broadcast_tensors(self.mean(u, theta), u.y))  # some losses ask for one shape
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         link = self.link if callable(self.link) else LINKS[self.link]

@@ -20,6 +20,7 @@ class Fractional(Family):
 
     binary: ClassVar[bool] = False
 
+    separated = Family.separated
     variance = Family.variance
     cdf = Family.cdf
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from deepreg.errors import NotAvailable, OptionError
 from deepreg.report.printed import Printed
-from deepreg.report.render import render
+from deepreg.report.render import Raw, escape_tex, render, tex_number
 from deepreg.report.table import Table
 
 
@@ -69,7 +69,7 @@ class Summary(Printed):
 
         The later ones are labelled `label-2`, `label-3` ... With `fragment=True` only the `tabular`s, to \input.
         """
-        header = " ".join(f"{name} {value}." for name, value in self.header)
+        header = Raw(" ".join(f"{escape_tex(name)} {tex_number(value)}." for name, value in self.header))
         parts = []
         for i, table in enumerate(self.body, 1):
             title = ": ".join(filter(None, [self.title, table.title])) if i == 1 else table.title

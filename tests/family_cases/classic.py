@@ -48,6 +48,18 @@ def of_logit(u: Units, theta: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return (p - y)[:, None] * d, outer(d, p * (1 - p))
 
 
+def brier(u: Units, theta: Tensor) -> np.ndarray:
+    y, _, eta, _ = parts(u, theta)
+    return (y - 1 / (1 + np.exp(-eta))) ** 2
+
+
+def of_brier(u: Units, theta: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    y, d, eta, _ = parts(u, theta)
+    p = 1 / (1 + np.exp(-eta))
+    slope = p * (1 - p)
+    return (2 * (p - y) * slope)[:, None] * d, outer(d, 2 * slope**2 + 2 * (p - y) * slope * (1 - 2 * p))
+
+
 def poisson(u: Units, theta: Tensor) -> np.ndarray:
     y, _, eta, _ = parts(u, theta)
     return -stats.poisson.logpmf(y.astype(int), np.exp(eta))
@@ -85,6 +97,10 @@ CASES = {
             ([1.0, 1, 1], ["both 0 and 1", "every row is 1"]),
             ([0.0, 0, 0], ["every row is 0"]),
         ), (0.3, -0.5, 0.4), of_logit,
+    ),
+    "probability": Case(
+        families.Probability(), brier, (([0.0, 1, 2], ["0 and 1"]), ([1.0, 1, 1], ["both 0 and 1"])),
+        (0.3, -0.5, 0.4), of_brier, likelihood=False,
     ),
     "poisson": Case(
         families.Poisson(), poisson, (
