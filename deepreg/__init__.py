@@ -10,23 +10,26 @@ from .errors import DataError, DeepregError, DeepregWarning, FileError, FormulaE
 from .version import version
 
 if TYPE_CHECKING:
-    from . import datasets, families, heterogeneity, interop, simulate, targets
+    from . import datasets, families, heterogeneity, interop, penalties, simulate, targets
     from .aliases import logit, negbin, ols, poisson, probit
     from .api import choice, structural
     from .best import best_combination
     from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
+    from .fair import fairness
     from .loading import load
     from .networks import MLP, Replicated
+    from .penalties import RateGap, Rounding
     from .pointwise import BootstrapInference
     from .report.etable import etable
     from .structural_model import StructuralModel as StructuralModel
+    from .tradeoffs import tradeoff
     from .trainers import LBFGS, Adam, AdamW
 
     __version__: str
 
-_MODULES = ("datasets", "families", "heterogeneity", "interop", "simulate", "targets")
+_MODULES = ("datasets", "families", "heterogeneity", "interop", "penalties", "simulate", "targets")
 _OBJECTS = {
     "best_combination": "best",
     "choice": "api",
@@ -45,9 +48,13 @@ _OBJECTS = {
     "MLP": "networks",
     "Replicated": "networks",
     "Adam": "trainers",
+    "RateGap": "penalties",
+    "Rounding": "penalties",
     "AdamW": "trainers",
     "LBFGS": "trainers",
     "etable": "report.etable",
+    "fairness": "fair",
+    "tradeoff": "tradeoffs",
 }
 # These need scikit-learn. They stay out of __all__, so that `from deepreg import *` works without it.
 _OPTIONAL = {
@@ -72,13 +79,16 @@ __all__ = [
     "NotAvailable",
     "OptionError",
     "Randomised",
+    "RateGap",
     "Regressed",
     "Replicated",
+    "Rounding",
     "__version__",
     "best_combination",
     "choice",
     "datasets",
     "etable",
+    "fairness",
     "families",
     "heterogeneity",
     "interop",
@@ -86,11 +96,13 @@ __all__ = [
     "logit",
     "negbin",
     "ols",
+    "penalties",
     "poisson",
     "probit",
     "simulate",
     "structural",
     "targets",
+    "tradeoff",
 ]
 
 

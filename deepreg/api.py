@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from . import bounds as limits
-from . import covariance, families, instruments
+from . import covariance, families, instruments, penalties
 from .call import Call, arguments
 from .curvature import KnownLaw, Randomised
 from .design import Design, build
@@ -16,6 +16,7 @@ from .errors import DataError, OptionError
 from .families import Choice, ConditionalLogit, Family, Linear, LinearSystem, NestedLogit, probability
 from .formula import instrumented, outcomes
 from .model import Model
+from .penalties import Penalty
 from .structure import Structure
 
 
@@ -35,6 +36,7 @@ def structural(
     loss: str | Callable[..., Tensor] | None = None,
     link: str | Callable[..., Tensor] | None = None,
     bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+    penalty: Penalty | Callable[..., Tensor] | None = None,
     vcov: str | dict[str, str] | None = None,
     cov_type: str | None = None,
     cov_kwds: Mapping[str, object] | None = None,
@@ -85,6 +87,9 @@ def structural(
         Lower and upper limits of constant coefficients by their names in `result.params`, as {"score": (0, None)}; a
         name with a * stands for all it matches but intercepts. Coefficients end exactly at their bounds, and have then
         no error.
+    penalty : Penalty or function, optional
+        What a fit with constant coefficients pays besides its loss, such as `deepreg.RateGap` or `deepreg.Rounding`;
+        see `deepreg.penalties`. Not the L2 penalty on the weights of networks, which is a number given to fit().
     vcov : str or {"CRV1": "column"} or {"CRV1": "a+b"}, optional
         "robust" ("HC1"), "HC0" or "cluster"; by default clustered where `cluster` is given, robust otherwise. Without
         features also "classical" ("nonrobust"), "expected", "opg", "HC2" and "HC3"; see `Results.vcov`.
@@ -119,7 +124,7 @@ def structural(
     if assignment is not None and not isinstance(assignment, KnownLaw):
         raise OptionError(f"assignment={assignment!r}: give deepreg.KnownLaw(probability=...) or KnownLaw(mean=, sd=).")
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
-    options |= {"assignment": assignment, "constant": constant}
+    options |= {"assignment": assignment, "constant": constant, "penalty": penalty}
     vcov = _covariance(vcov, cov_type, cov_kwds)
     options |= {"offset": offset, "exposure": exposure, "bounds": bounds}
     given = arguments({"family": family, "loss": loss, "link": link, **options, "vcov": vcov}, {"missing": "drop"})
@@ -231,7 +236,7 @@ def _covariance(
 def _model(
     formula: str, data: object, chosen: Family, vcov: Any, context: Any, call: Call, *, weights: Any, cluster: Any,
     subset: Any, missing: Any, assignment: KnownLaw | Randomised | None, constant: Any,
-    offset: Any, exposure: Any, bounds: Any = None, packed: tuple[str, str] | None = None,
+    offset: Any, exposure: Any, bounds: Any = None, penalty: Any = None, packed: tuple[str, str] | None = None,
 ) -> Model:  # fmt: skip
     """The model of structural() and choice(), which call this and nothing between, for the names of their caller."""
     texts: tuple[tuple[str, Any], ...] = (
@@ -253,6 +258,7 @@ def _model(
     check_context(context)
     text, chosen, written = _system(formula, chosen)
     _check_offset(chosen, offset, exposure)
+    paid = None if penalty is None else penalties.get(penalty)
     design = build(
         text,
         data,
@@ -263,6 +269,7 @@ def _model(
         subset=subset,
         missing=missing,
         assignment=assignment.columns if isinstance(assignment, KnownLaw) else (),
+        penalty=() if paid is None else paid.columns,
         outcome=chosen.outcome,
         context=context,
         packed=packed,
@@ -294,7 +301,10 @@ def _model(
         )
     if named and design.recipe.context:
         call = call._replace(model=(*call.model, ("context", "context")))
-    return Model(design, structure, kind, assignment, call)
+    if paid is not None:
+        penalties.check(paid, design, structure)
+        structure = replace(structure, penalised=True)
+    return Model(design, structure, kind, assignment, call, paid)
 
 
 def _with_constants(structure: Structure, given: Any, design: Design) -> Structure:

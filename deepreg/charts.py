@@ -44,6 +44,35 @@ def lines(
     return ax
 
 
+def path(
+    frames: Mapping[str, pd.DataFrame], ax: "Axes | None" = None, *, xlabel: str = "", ylabel: str = ""
+) -> "Axes":  # fmt: skip
+    """Points joined in the order of each frame, its columns x and y, with the index beside those of the last frame.
+
+    Horizontal bars where a frame has the columns lower and upper. Raises OptionError for more than six frames, and for
+    none.
+
+    >>> import pandas as pd
+    >>> path({"train": pd.DataFrame({"x": [0.1, 0.0], "y": [0.18, 0.2]}, index=[0, 1])}, xlabel="gap").get_xlabel()
+    'gap'
+    """
+    if not 0 < len(frames) <= len(STYLES):
+        raise OptionError(f"There are {len(frames)} paths; one plot holds 1 to {len(STYLES)}.")
+    own, ax = ax is None, axes(ax)
+    for j, (name, frame) in enumerate(frames.items()):
+        last = j == len(frames) - 1
+        if {"lower", "upper"} <= set(frame.columns):
+            ax.hlines(frame["y"], frame["lower"], frame["upper"], color=OUTER if not last else "0.75", linewidth=1)
+        ax.plot(frame["x"], frame["y"], color=INK[j], linestyle=STYLES[j], marker=MARKERS[j], markersize=4,
+                linewidth=1, label=_text(name, 28))  # fmt: skip
+        for k, (label, x, y) in enumerate(zip(frame.index if last else (), frame["x"], frame["y"], strict=False)):
+            ax.annotate(f"{label:g}", (x, y), (4, -10 if k % 2 else 4), textcoords="offset points", fontsize=7)
+    ax.margins(x=0.06, y=0.12)
+    _label(ax, own, xlabel, ylabel)
+    _legend(ax, own, 2)
+    return ax
+
+
 def contours(
     frame: pd.DataFrame, ax: "Axes | None" = None, *, mark: float | None = None,
     points: Mapping[str, tuple[float, float]] | None = None, xlabel: str = "", ylabel: str = "",

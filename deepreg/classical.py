@@ -27,6 +27,11 @@ def check(kind: str, structure: Structure, constant: bool, given: str) -> None:
             "of their averages are those of influence functions, which need no law of the outcome: use vcov='robust', "
             "'HC0' or a cluster, or take the features out of the formula."
         )
+    if structure.penalised:
+        raise NotAvailable(
+            f"vcov={kind!r} is of the minimum of a mean of losses, and this fit has a penalty that sees all rows at "
+            "once. Its errors are those of the infinitesimal jackknife: use vcov='robust', 'HC0' or a cluster."
+        )
     if kind in LIKELIHOOD and not family.likelihood:
         raise NotAvailable(
             f"vcov={given!r} needs a likelihood, and the loss of family {family.name!r} is none; use vcov='robust', "

@@ -15,6 +15,8 @@ from .errors import NotAvailable, OptionError
 from .goodness import goodness
 from .influence import Scores
 from .minimise import Minimum, State
+from .penalised import Objective, minimum
+from .penalties import Penalty
 from .results import Results
 from .sampling import Sampling
 from .structure import Standard, Structure, score_of
@@ -31,12 +33,13 @@ class Options:
     """How constant theta is found."""
 
     trainer: Trainer | None
-    start: Results | Mapping[str, float] | None
+    start: Results | Mapping[str, float] | str | None
     starts: int
     holdout: Design | None
     track: int | None
     generator: torch.Generator
     progress: Progress | None = None
+    penalty: Penalty | None = None
 
 
 class Place(NamedTuple):
@@ -103,6 +106,57 @@ def fit(
     Theta and its Hessian are found on regressors of mean 0 and unit variance.
     """
     place = Place.of(structure, u)
+    turn, n = place.standard.turn, len(u.y)
+    if options.penalty is None:
+        at = _of_losses(place, u, weight, options)
+    else:
+        at = _of_penalty(place, design, u, weight, options)
+    free, mean = at.free, at.hessian
+    inverse = turn @ _inverse(mean, free) @ turn.T
+    theta, score = at.theta[:, None, :].expand(1, n, -1), at.score
+    share = (weight / weight.sum())[:, None]
+    left = (score[0] * share).sum(0)
+    if options.trainer is not None:  # it need not have come to where scores sum to 0
+        score = score - left
+    eigenvalue, condition = spectrum(mean[free][:, free])
+    error = ((score[0] @ inverse * share) ** 2).sum(0).sqrt()
+    gap = (inverse @ left).abs()
+    held = tuple(name for name, loose in zip(structure.names, free.tolist(), strict=True) if not loose)
+    certificate = Certificate(
+        at.method, at.steps, at.starts, float(torch.where(gap > 0, gap / error, 0.0).max()), eigenvalue, condition,
+        int(free.sum()), held,
+    )  # fmt: skip
+    every = torch.eye(len(structure.names)).to(inverse)[None, None]
+    inverse = inverse[None, None]
+    scores = Scores(structure, design, u, theta, score, 0 * inverse, every, inverse, None, constant=True)
+    notes = (*at.notes, *_notes(structure, certificate, mean, free), *structure.family.remarks(u, theta[0, 0]))
+    facts = Facts(
+        f"constant coefficients, {structure.family.describe()}", (*instrumented(structure), *at.header), (), notes,
+        True, goodness(structure, u, theta, weight), call,
+        certificate=certificate,
+    )  # fmt: skip
+    sampling = replace(sampling, parameters=certificate.free)
+    return Results(design, structure, scores, sampling, facts, again=again, track=at.track)
+
+
+class Reached(NamedTuple):
+    """Where a search for constant theta ended, and what the rows say there."""
+
+    theta: Tensor  # (1, P)
+    free: Tensor  # (P,) bool
+    hessian: Tensor  # (P, P) of the objective, in the coordinates of Place
+    score: Tensor  # (1, n, P) what each row does to the gradient
+    method: str
+    steps: int
+    starts: int
+    track: Track | None = None
+    header: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _of_losses(place: Place, u: Units, weight: Tensor, options: Options) -> Reached:
+    """The least mean loss."""
+    structure, turn = place.structure, place.standard.turn
     lower, upper = place.limits()
     units = place.standard.units
     if options.trainer is None:
@@ -113,38 +167,44 @@ def fit(
         track = track if options.start.track is None else options.start.track.then(track)
     if track is not None and options.trainer is not None:
         track = track.every(options.track or 1)
-    free, n = best.free[0], len(u.y)
+    free = best.free[0]
     units = units._replace(y=u.y, offset=u.offset)
     within = place.within(best.theta)
     mean = structure.minimum(units, weight[None], start=within, steps=0).hessian[0]
-    turn = place.standard.turn
-    inverse = turn @ _inverse(mean, free) @ turn.T
-    theta = _exactly(structure, within @ turn.T, free)[:, None, :].expand(1, n, -1)
-    score = score_of(structure.family, u, theta)
-    share = (weight / weight.sum())[:, None]
-    left = (score[0] * share).sum(0)
-    if options.trainer is not None:  # it need not have come to where scores sum to 0
-        score = score - left
-    eigenvalue, condition = spectrum(mean[free][:, free])
-    error = ((score[0] @ inverse * share) ** 2).sum(0).sqrt()
-    gap = (inverse @ left).abs()
-    held = tuple(name for name, loose in zip(structure.names, free.tolist(), strict=True) if not loose)
+    theta = _exactly(structure, within @ turn.T, free)
+    score = score_of(structure.family, u, theta[:, None, :].expand(1, len(u.y), -1))
     method = "Newton" if options.trainer is None else repr(options.trainer)
-    certificate = Certificate(
-        method, steps, options.starts, float(torch.where(gap > 0, gap / error, 0.0).max()), eigenvalue, condition,
-        int(free.sum()), held,
+    return Reached(theta, free, mean, score, method, steps, options.starts, track)
+
+
+def _of_penalty(place: Place, design: Design, u: Units, weight: Tensor, options: Options) -> Reached:
+    """The least mean loss and penalty."""
+    structure, turn, penalty = place.structure, place.standard.turn, options.penalty
+    assert penalty is not None
+    units = place.standard.units._replace(y=u.y, offset=u.offset)
+    objective = Objective(structure, design, penalty, units, weight, turn)
+    ends = place.limits()
+    starts: dict[str, Tensor] = {}
+    if options.start in (None, "unpenalised"):
+        plain = replace(options, start=None, starts=1)
+        starts["the fit without the penalty"] = place.within(_newton(place, u, weight, *ends, plain)[0].theta)[0]
+    if options.start != "unpenalised" or options.starts > 1:
+        given = options if options.start != "unpenalised" else replace(options, start=None)
+        several = place.within(_starts(place, *ends, given))
+        name = "the start of the family" if options.start is None else "the start given"
+        drawn = [name, *(f"draw {j}" for j in range(1, len(several)))]
+        starts |= dict(zip(drawn, several, strict=True))
+    lower, upper = (one / turn.diagonal() for one in structure.limits(turn))
+    found = minimum(objective, starts, lower, upper)
+    loose = found.free | found.held.isfinite()
+    theta = _exactly(structure, torch.where(found.held.isnan(), turn @ found.at, found.held)[None], loose)
+    alone = replace(objective, units=u, turn=torch.eye(len(turn)).to(turn))
+    score = alone.influence(theta[0])[None]
+    method = f"Newton, {len(penalty.stages())} stages of the penalty"
+    return Reached(
+        theta, found.free, found.hessian, score, method, found.steps, len(starts), None, found.header(penalty),
+        found.notes(structure.names),
     )  # fmt: skip
-    every = torch.eye(len(structure.names)).to(inverse)[None, None]
-    inverse = inverse[None, None]
-    scores = Scores(structure, design, u, theta, score, 0 * inverse, every, inverse, None, constant=True)
-    notes = (*_notes(structure, certificate, mean, free), *structure.family.remarks(u, theta[0, 0]))
-    facts = Facts(
-        f"constant coefficients, {structure.family.describe()}", tuple(instrumented(structure)), (),
-        notes, True, goodness(structure, u, theta, weight), call,
-        certificate=certificate,
-    )  # fmt: skip
-    sampling = replace(sampling, parameters=certificate.free)
-    return Results(design, structure, scores, sampling, facts, again=again, track=track)
 
 
 def _newton(
@@ -235,7 +295,7 @@ def _starts(place: Place, lower: Tensor, upper: Tensor, options: Options) -> Ten
     """Where the search begins: the family's start or the caller's, and points drawn around it; (S, P)."""
     structure = place.structure
     first = structure.family.start(place.standard.units)[None]
-    if options.start is not None:
+    if options.start is not None and not isinstance(options.start, str):
         params = options.start.params if isinstance(options.start, Results) else options.start
         given = {name: float(params[name]) for name in structure.names if name in params}
         if not given:
@@ -298,12 +358,12 @@ def held_out(design: Design, structure: Structure, data: object) -> Design:
 
 def _notes(structure: Structure, made: Certificate, hessian: Tensor, free: Tensor) -> list[str]:
     notes = []
-    if made.bound:
-        limits = {name: (low, high) for name, low, high in structure.bounds}
-        shown = ", ".join(f"{name} {_shown(*limits[name])}" for name in made.bound)
+    limits = {name: (low, high) for name, low, high in structure.bounds}
+    if at := [name for name in made.bound if name in limits]:
+        shown = ", ".join(f"{name} {_shown(*limits[name])}" for name in at)
         notes.append(
             f"At a bound, and so without an error: {shown}. The other errors take "
-            f"{'it' if len(made.bound) == 1 else 'these'} as known."
+            f"{'it' if len(at) == 1 else 'these'} as known."
         )
     names = [name for name, loose in zip(structure.names, free.tolist(), strict=True) if loose]
     if made.eigenvalue <= 0:

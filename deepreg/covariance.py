@@ -104,6 +104,30 @@ def noted(notes: tuple[str, ...], design: Design, kind: str) -> tuple[str, ...]:
     return (*kept, f"{FOLDS} {first!r}; fit with cluster={first!r} to keep each cluster in one.")
 
 
+def of_rows(design: Design, names: Sequence[str], data: Any, asking: str, instead: str) -> pd.DataFrame:
+    """Columns of the rows used: of `data`, the data of the fit, or of what the design keeps of them.
+
+    Raises OptionError for a column that is in neither, DataError where `data` has another number of rows or another
+    index.
+    """
+    if data is None:
+        if missing := [name for name in names if name not in design.frame]:
+            raise OptionError(f"{asking}: the fit keeps no column {missing[0]!r}; {instead}")
+        return design.frame[list(names)]
+    table = door.table(data)
+    if len(door.index(table)) != len(design.index):
+        raise DataError(
+            f"data= has {len(door.index(table))} rows, but the fit was made from {len(design.index)}; give the "
+            "same data, in the same order."
+        )
+    if not door.index(table).equals(design.index):
+        raise DataError(
+            "data= has another index than the data of the fit, so its rows may be in another order; give the same "
+            "data, in the same order."
+        )
+    return door.pick(table, names, asking.split("=")[0] + "=").iloc[design.rows]
+
+
 def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
     """The design with other clusters: columns of `data`, the data of the fit, or of the rows the design keeps.
 
@@ -114,27 +138,8 @@ def clustered(design: Design, names: Sequence[str], data: Any = None) -> Design:
         raise NotAvailable(f"Other clusters need the rows of the fit, which were not saved. {AGAIN}")
     if not 1 <= len(names) <= 2 or len(set(names)) < len(names):
         raise OptionError(f"vcov={{'CRV1': {'+'.join(names)!r}}} is not allowed: name one column, or two that differ.")
-    if data is not None:
-        table = door.table(data)
-        if len(door.index(table)) != len(design.index):
-            raise DataError(
-                f"data= has {len(door.index(table))} rows, but the fit was made from {len(design.index)}; give the "
-                "same data, in the same order."
-            )
-        if not door.index(table).equals(design.index):
-            raise DataError(
-                "data= has another index than the data of the fit, so its rows may be in another order; give the same "
-                "data, in the same order."
-            )
-        frame = door.pick(table, names, "vcov=").iloc[design.rows]
-    else:
-        missing = [name for name in names if name not in design.frame]
-        if missing:
-            raise OptionError(
-                f"vcov={{'CRV1': {'+'.join(names)!r}}}: the fit keeps no column {missing[0]!r}; give the data of the "
-                "fit as data=, or fit with cluster=."
-            )
-        frame = design.frame[list(names)]
+    asking = f"vcov={{'CRV1': {'+'.join(names)!r}}}"
+    frame = of_rows(design, names, data, asking, "give the data of the fit as data=, or fit with cluster=.")
     for name in names:
         if absent := int(frame[name].isna().sum()):
             raise DataError(

@@ -116,8 +116,8 @@ class Scores:
         )  # fmt: skip
 
     def _held(self, names: tuple[str, ...], turn: Tensor) -> tuple[str, ...]:
-        """Those that no free parameter moves, by their derivatives (q, P); none where there are no bounds."""
-        if not self.structure.bounds:
+        """Those that no free parameter moves, by their derivatives (q, P); none without bounds and penalties."""
+        if not (self.structure.bounds or self.structure.penalised):
             return ()
         loose = (turn * self.back[0, 0].diagonal()).any(1).tolist()
         return tuple(name for name, free in zip(names, loose, strict=True) if not free)

@@ -100,15 +100,15 @@ class Measures:
 
     @property
     def aic(self) -> float:
-        """-2 llf + 2 k with k parameters, those at a bound left out; NaN where theta varies, which has no such k."""
+        """-2 llf + 2 k with k parameters, those at a bound left out; NaN where theta varies or is penalised."""
         made = self.facts.certificate
-        return math.nan if made is None else self.facts.goodness.aic(made.free)
+        return math.nan if made is None or self.structure.penalised else self.facts.goodness.aic(made.free)
 
     @property
     def bic(self) -> float:
         """-2 llf + k log n, with k as in `aic`."""
         made = self.facts.certificate
-        return math.nan if made is None else self.facts.goodness.bic(made.free, self.nobs)
+        return math.nan if made is None or self.structure.penalised else self.facts.goodness.bic(made.free, self.nobs)
 
     @property
     def certificate(self) -> Certificate:

@@ -1,7 +1,6 @@
 """The model and its fit: the pipeline from a design to results, on one screen."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import constant as constants
-from . import covariance
+from . import covariance, penalties
 from . import splits as cross_fitting
 from . import theta as surface
 from .call import Call, arguments
@@ -26,6 +25,8 @@ from .influence import Scores
 from .information import agreement, of_constants
 from .law import Cells, FittedLaw
 from .networks import MLP, Architecture
+from .penalties import Penalty
+from .progress import Bar
 from .projection import Spare
 from .results import Results
 from .rows import Replicates
@@ -50,6 +51,7 @@ class Model:
     vcov: str
     assignment: KnownLaw | Randomised | None = None
     call: Call = field(default_factory=Call)
+    penalty: Penalty | None = None  # of a fit with constant theta
 
     def __repr__(self) -> str:
         return f"<deepreg Model {self.design.formula!r}, family={self.structure.family.name!r}, not fitted>"
@@ -69,7 +71,7 @@ class Model:
         rng: int | np.random.Generator | np.random.SeedSequence | None = None,
         progress: bool | None = None,
         cov: str | Mapping[str, str] | None = None,
-        start: Results | Mapping[str, float] | None = None,
+        start: Results | Mapping[str, float] | str | None = None,
         starts: int = 1,
         holdout: object = None,
         track: int | None = None,
@@ -86,7 +88,7 @@ class Model:
         network : an architecture, by default MLP(hidden=(20, 20)) with a linear path.
         trainer : LBFGS(), AdamW() or Adam(); by default LBFGS(), and AdamW() where there are more than 5,000 rows.
             Without features it takes the place of Newton's method; with bounds only Adam() does.
-        penalty : L2 penalty on the weights of the perceptron, at least 0.
+        penalty : L2 penalty on the weights of the perceptron, at least 0; that of structural() is another thing.
         hessian : "estimated" (law of the treatment), "regressed", or a Curvature. Default: `assignment=` if given.
         device : "auto", "cpu", "cuda" or "cuda:1".
         rng : whatever numpy.random.default_rng accepts; the same value gives the same digits.
@@ -95,7 +97,9 @@ class Model:
 
         The others are for constant coefficients:
 
-        start : a result, or values by the names of parameters, from where the search begins.
+        start : a result, or values by the names of parameters, from where the search begins; with the penalty of
+            structural() also "unpenalised", the fit without it, and by default the better minimum of those reached
+            from there and from the start of the family.
         starts : begin from so many points, of which the first is `start` and the others are drawn around it by `rng`,
             and keep the lowest minimum.
         holdout : data whose mean loss is followed beside that of the rows of the fit, in `history`. They do not enter
@@ -142,7 +146,7 @@ class Model:
         self.structure.pooled(self.structure.standard(u).units, weight[None])
         curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
         splits = self._splits(folds, members, repeats, draws, curvature.three_way).to(place)
-        with _threads(len(x)), _Bar(progress) as bar:
+        with _threads(len(x)), Bar(progress) as bar:
             options = replace(options, progress=bar.step)
             law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, bar.stage)
             theta = fitted.held_out(x, splits, centre)
@@ -236,8 +240,19 @@ class Model:
         for name, value in (("starts", starts), ("track", 1 if track is None else track)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise OptionError(f"{name}={value!r}: give a whole number, at least 1.")
-        if not (start is None or isinstance(start, Results | Mapping)):
-            raise OptionError(f"start= is a {type(start).__name__}; give a result, or values by names of parameters.")
+        if start == "unpenalised" and self.penalty is None:
+            raise OptionError("start='unpenalised' begins at the fit without a penalty: give structural(penalty=).")
+        if not (start is None or start == "unpenalised" or isinstance(start, Results | Mapping)):
+            raise OptionError(
+                f"start= is {start!r:.80}; give a result, or values by names of parameters, or with a penalty "
+                "'unpenalised'."
+            )
+        odd = {"trainer": trainer, "holdout": holdout, "track": track}
+        if self.penalty is not None and (named := [name for name, value in odd.items() if value is not None]):
+            raise OptionError(
+                f"{named[0]}= follows the mean of losses that rows have on their own, which penalty={self.penalty!r} "
+                "is none of. Leave it out; deepreg.fairness() and deepreg.tradeoff() judge by a holdout."
+            )
         trainer = None if trainer is None else _part("trainer", trainer, Adam(), "fit")
         if trainer is not None and self.structure.bounds and not isinstance(trainer, Adam):
             raise OptionError(f"trainer={trainer!r} keeps no bounds; with bounds= leave trainer= out, or give Adam().")
@@ -246,14 +261,14 @@ class Model:
         u, _, weight = self._tensors(place)
         other = None if holdout is None else constants.held_out(self.design, self.structure, holdout)
         sampling = self._sampling(len(self.structure.names), place)
-        with _threads(self.design.n), _Bar(progress) as bar:
+        with _threads(self.design.n), Bar(progress) as bar:
             bar.stage("theta")
-            options = constants.Options(trainer, start, starts, other, track, generator, bar.step)
+            options = constants.Options(trainer, start, starts, other, track, generator, bar.step, self.penalty)
             return constants.fit(self.design, self.structure, u, weight, sampling, call, options, again)
 
-    def _again(self, **options: Any) -> Callable[[Design], Results]:
+    def _again(self, **options: Any) -> "Again":
         """The same fit to a design with other features."""
-        return partial(_again, self, options)
+        return Again(self, options)
 
     def _loss(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Weighted mean loss, over rows and repeats."""
@@ -274,8 +289,25 @@ class Model:
         )  # fmt: skip
 
 
-def _again(model: Model, options: dict[str, Any], design: Design, **changed: Any) -> Results:
-    return replace(model, design=design).fit(**{**options, **changed}, progress=False)
+@dataclass(frozen=True, repr=False, eq=False)
+class Again:
+    """A fit that can be repeated: to another design, with other options, or under another penalty."""
+
+    model: Model
+    options: Mapping[str, Any]
+
+    @property
+    def penalty(self) -> Penalty | None:
+        return self.model.penalty
+
+    def under(self, penalty: Penalty) -> "Again":
+        """The same with this penalty. Raises OptionError or DataError where the fit cannot have it."""
+        penalties.check(penalty, self.model.design, self.model.structure)
+        structure = replace(self.model.structure, penalised=True)
+        return replace(self, model=replace(self.model, structure=structure, penalty=penalty))
+
+    def __call__(self, design: Design, **changed: Any) -> Results:
+        return replace(self.model, design=design).fit(**{**self.options, **changed}, progress=False)
 
 
 def _learners(given: Any) -> tuple[str, ...]:
@@ -289,7 +321,10 @@ def _learners(given: Any) -> tuple[str, ...]:
 
 def _strength(penalty: Any) -> float:
     if not isinstance(penalty, int | float | np.number) or not 0 <= penalty < np.inf:
-        raise OptionError(f"penalty={penalty!r}: give a number, 0 or more.")
+        raise OptionError(
+            f"penalty={penalty!r}: this is the L2 penalty on the weights of networks; give a number, 0 or more. One of "
+            "constant coefficients, such as deepreg.RateGap, is given to structural(penalty=)."
+        )
     return float(penalty)
 
 
@@ -358,27 +393,3 @@ def _threads(rows: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class _Bar:
-    """A progress bar over the stages of a fit, on a terminal unless asked otherwise."""
-
-    def __init__(self, wanted: bool | None) -> None:
-        from tqdm import tqdm
-
-        shown = sys.stderr.isatty() if wanted is None else wanted
-        self._bar = tqdm(total=1, disable=not shown, leave=False, bar_format="{desc}: {n}/{total} steps [{elapsed}]")
-
-    def stage(self, name: str) -> None:
-        self._bar.set_description_str(name)
-
-    def step(self, done: int, most: int) -> None:
-        self._bar.total = most
-        self._bar.n = done
-        self._bar.refresh()
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()

@@ -13,6 +13,7 @@ from deepreg.errors import DataError, OptionError
 
 CAUSES = {"outcome": "missing outcome", "regressors": "missing regressors"}
 CAUSES |= {"features": "missing regressors", "controls": "missing regressors", "assignment": "missing assignment"}
+CAUSES |= {"penalty": "missing in the penalty"}
 
 
 class Sample(NamedTuple):

@@ -50,6 +50,7 @@ class Structure:
     instruments: Instruments | None = None
     constant: tuple[str, ...] = ()  # the columns of theta that are the same for all x
     bounds: tuple[tuple[str, float | None, float | None], ...] = ()  # name, lower and upper limit of constant theta
+    penalised: bool = False  # whether constant theta minimises more than the mean loss
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -196,7 +197,7 @@ class Structure:
             return torch.stack([loss(at, part) for part in parts()]).sum(0)
 
         def derivatives(at: Tensor) -> tuple[Tensor, Tensor]:
-            each = [_derivatives(partial(loss, part=part), at) for part in parts()]
+            each = [derivatives_of(partial(loss, part=part), at) for part in parts()]
             gradient, hessian = (torch.stack(one).sum(0) for one in zip(*each, strict=True))
             return gradient, hessian
 
@@ -291,7 +292,7 @@ def score_of(family: Family, u: Units, theta: Tensor) -> Tensor:
         return torch.autograd.grad(family.loss(u, theta).sum(), theta)[0]
 
 
-def _derivatives(objective, theta: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+def derivatives_of(objective: Callable[[Tensor], Tensor], theta: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient (G, P) and Hessian (G, P, P) of objective(theta), one value per group."""
     theta = theta.detach().requires_grad_(True)
     with torch.enable_grad():

@@ -52,7 +52,7 @@ def summarise(
         *((("Weights:", design.recipe.weights),) if design.recipe.weights else ()),
         *((f"{role.capitalize()}:", name) for role, name in design.recipe.offsets.items()),
         *facts.header,
-        *_fit(facts, design.n),
+        *(() if structure.penalised else _fit(facts, design.n)),
     )
     tables = [
         Table.from_frame(averages.frame(alpha), title="Coefficients" if facts.constant else "Average coefficients")

@@ -11,17 +11,17 @@ import deepreg
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"units", "errors", "version", "call", "certificate"},
+    {"units", "errors", "version", "call", "certificate", "progress"},
     {"seeds"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "plots", "minimise", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve"}
     | {"pointwise", "arrays"},
-    {"instruments", "classical", "bounds", "track"},
+    {"instruments", "classical", "bounds", "track", "penalties"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
     | {"charts"},
-    {"theta", "report.summary", "report"},
+    {"theta", "report.summary", "report", "penalised", "parity"},
     {"law", "censoring", "projection", "spread"},
     {"choicesets"},
     {"information"},
@@ -35,7 +35,8 @@ LAYERS = (
     {"measures"},
     {"results", "diagnostics"},
     {"constant"},
-    {"model", "interop", "report.column", "population"},
+    {"model", "interop", "report.column", "population", "fair"},
+    {"tradeoffs"},
     {"api", "report.printing", "report.notes"},
     {"aliases", "loading", "report.etable", "estimator"},
     {"structural_model"},
