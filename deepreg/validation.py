@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from . import asked, heterogeneity
+from .arrays import quoted
 from .curve import matched
 from .design import Design, build
 from .errors import AGAIN, NotAvailable, OptionError
@@ -195,6 +196,15 @@ class Validation:
         return found[0] if len(found) == 1 else heterogeneity.median_test(found)
 
     @property
+    def effects(self) -> list[str]:
+        """The names that the methods take for `effect`: columns of `cate()`, or of several outcomes their effects."""
+        found = []
+        for column, target in asked.effects(self.result.design).items():
+            names = target.names(self.result.structure, self.result.design)
+            found += list(names) if len(names) > 1 else [column]
+        return found
+
+    @property
     def folds(self) -> pd.DataFrame:
         """The fold that held each row used out, a column for each repeat."""
         if self.result.splits is None:
@@ -293,7 +303,7 @@ class Validation:
         self._varying()
         if formula is None:
             parts = (design.recipe.features, design.recipe.controls)
-            formula = " + ".join(dict.fromkeys(str(term) for part in parts if part for term in part.spec.formula))
+            formula = " + ".join(dict.fromkeys(_typed(term) for part in parts if part for term in part.spec.formula))
         if not isinstance(formula, str) or "~" in formula or "|" in formula:
             raise OptionError(
                 f"formula={formula!r}: give the right side of a regression, for example 'age + C(region)'."
@@ -313,6 +323,12 @@ class Validation:
         """Raise NotAvailable where there is nothing to check, before anything is read."""
         if self.result.facts.constant or isinstance(self.result.scores, Kept):
             self._repeats(None, None, False)
+
+
+def _typed(term: Any) -> str:
+    """A term of a formula that was read, so that it can be read again: names of columns in quotes where needed."""
+    looked = ((factor.expr, factor.eval_method.value == "lookup") for factor in term.factors)
+    return ":".join(quoted(name) if lookup else name for name, lookup in looked) or str(term)
 
 
 def _residual(column: str, design: Design, scores: Scores) -> np.ndarray | None:
