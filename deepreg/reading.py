@@ -82,8 +82,8 @@ def _correction(moved: float) -> Reading:
 def calibration_read(found: Calibration) -> str:
     """What the slope says."""
     return (
-        f"Estimated against predicted effects of groups: the slope, {_told(found.slope)}, is 1 where predictions are as "
-        "far apart as effects, and 0 where they say nothing."
+        f"Estimated against predicted effects of groups: the slope, {_told(found.slope)}, is 1 where predictions are "
+        "as far apart as effects, and 0 where they say nothing."
     )
 
 
