@@ -227,6 +227,35 @@ def test_every_effect_has_its_own_rate_and_curve() -> None:
     assert tensors.estimate.item() == het.rate(SCORE, X).estimate.item()
 
 
+@pytest.mark.parametrize("priority", [X, TIED], ids=["distinct", "tied"])
+def test_influence_values_of_curves_are_those_of_their_definition(priority: np.ndarray) -> None:
+    """p (score - s_q) + q s_q, p the part of a row's tied group in the top q and s_q the mean in 20 rows either side."""
+    share, total = np.array([0.11, 0.43, 0.8, 1.0]), WEIGHT.sum()
+    above = np.array([WEIGHT[priority > p].sum() for p in priority])
+    tied = np.array([WEIGHT[priority == p].sum() for p in priority])
+    mean = np.array([np.average(SCORE[priority == p], weights=WEIGHT[priority == p]) for p in priority])
+
+    def inside(q: float) -> np.ndarray:
+        return np.clip((q * total - above) / tied, 0, 1)
+
+    def summed(q: float) -> float:
+        return float((WEIGHT * inside(q) * mean).sum() / total)
+
+    border = []
+    for q in share:
+        low, high = max(q - 1 / 3, 0.0), min(q + 1 / 3, 1.0)  # 20 of 60 rows
+        border.append((summed(high) - summed(low)) / (high - low))
+    top = np.stack([inside(q) for q in share], 1)
+    gained = top * (SCORE[:, None] - border) + share * border
+    random = gained - share * SCORE[:, None]
+    for found, want in (
+        (het.gain(SCORE, priority, share=share, weights=WEIGHT), gained),
+        (het.gain(SCORE, priority, share=share, weights=WEIGHT, relative=True), random),
+        (het.toc(SCORE, priority, share=share, weights=WEIGHT), random / share),
+    ):
+        np.testing.assert_allclose(found.estimates.psi[0].numpy(), want, atol=1e-12)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("vcov", ["HC0", "HC1", "HC2", "HC3", "cluster"])
 def test_regressions_have_the_errors_of_statsmodels(vcov: str, weighted: bool) -> None:
