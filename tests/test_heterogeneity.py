@@ -229,7 +229,7 @@ def test_every_effect_has_its_own_rate_and_curve() -> None:
 
 @pytest.mark.parametrize("priority", [X, TIED], ids=["distinct", "tied"])
 def test_influence_values_of_curves_are_those_of_their_definition(priority: np.ndarray) -> None:
-    """p (score - s_q) + q s_q, p the part of a row's tied group in the top q and s_q the mean in 20 rows either side."""
+    """p (score - s_q) + q s_q, p the part of a tied group in the top q and s_q the mean in 20 rows on either side."""
     share, total = np.array([0.11, 0.43, 0.8, 1.0]), WEIGHT.sum()
     above = np.array([WEIGHT[priority > p].sum() for p in priority])
     tied = np.array([WEIGHT[priority == p].sum() for p in priority])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import charts
+from .. import charts, multiple
 from ..errors import OptionError
 from ..estimates import Estimates
 from ..level import check_alpha
@@ -20,6 +20,7 @@ from .inputs import MANY, Sample, array, sample
 if TYPE_CHECKING:
     from ..charts import Axes
 
+GIVEN = "Errors take the rule as given: known before, or learned from other rows."
 NONE, TREAT = "none", "treat"  # the two arms of a single score: nothing, whose score is 0, and the treatment
 
 
@@ -42,7 +43,7 @@ def arms(scores: Any, cost: Any, weights: Any, cluster: Any, **beside: Any) -> A
     gamma, names = rows.score, rows.names
     if gamma.shape[1] == 1:
         gamma, names = np.c_[np.zeros(rows.n), gamma], (NONE, TREAT)
-    elif not isinstance(scores, pd.DataFrame):
+    elif not isinstance(scores, pd.DataFrame | Sample):
         names = tuple(str(j) for j in range(gamma.shape[1]))
     price = array(0.0 if cost is None else cost, "cost")
     n, many = gamma.shape
@@ -138,6 +139,105 @@ def policy_difference(
     return replace(values.linear(turn, np.zeros(len(others)), [f"{name} - {against}" for name in others]), null=None)
 
 
+@dataclass(frozen=True, repr=False)
+class Regret(Diagnostic):
+    """What policies lose against the best of them: its value less theirs, paired.
+
+    `estimates` are those of all policies but the best, whose name is `best`; their errors take for granted that it is
+    the best. `frame()` has upper limits that do not.
+    """
+
+    values: Estimates = field(kw_only=True)  # (k,) of all policies
+
+    @property
+    def title(self) -> str:
+        return f"Regret against {self.best}"
+
+    @property
+    def best(self) -> str:
+        """The policy with the largest estimated value."""
+        return self.values.names[int(self.values.value.argmax())]
+
+    def over(self, several: "Sequence[Regret]", estimates: Estimates) -> "Regret":
+        """`estimates` are the values."""
+        return regret_of(estimates)
+
+    def upper(self, alpha: float = 0.05, draws: int = 9999, rng: object = 0) -> pd.Series:
+        """Limits that the regrets of all k policies against the best in truth are below, with probability 1 - alpha.
+
+        The largest over j of value(j) - value(k) + c se(j, k), with c the quantile of the largest deviation of all
+        pairs, by Gaussian multipliers: multiple comparisons with the best (Hsu 1984, Annals of Statistics 12(3)).
+        """
+        alpha, value, cov = check_alpha(alpha), self.values.value, self.values.cov
+        variance = np.diag(cov)
+        error = np.sqrt(np.clip(variance[:, None] + variance - 2 * cov, 0, None))  # [k, j]
+        normal = multiple.normal_draws(cov, draws, rng)
+        apart = normal[:, None, :] - normal[:, :, None]  # (draws, k, j)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.where(error > 1e-12 * variance.max() ** 0.5, apart / error, 0.0)
+        limit = float(np.quantile(z.max((1, 2)), 1 - alpha))
+        found = (value - value[:, None] + limit * error).max(1)
+        return pd.Series(found, list(self.values.names))
+
+    def frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """By policy, the best first: its value, regret, std err, interval, and upper limit (see `upper`)."""
+        low, high = self.estimates.interval(check_alpha(alpha)).T
+        columns = {"regret": self.estimates.value, "std err": self.estimates.std_error, "low": low, "high": high}
+        table = pd.DataFrame(columns, list(self.estimates.names)).sort_values("regret", kind="stable")
+        table = pd.concat([pd.DataFrame(dict.fromkeys(columns, 0.0), [self.best]), table])
+        table.insert(0, "value", pd.Series(self.values.value, list(self.values.names))[table.index])
+        return table.assign(upper=self.upper(alpha)[table.index])
+
+
+def regret(
+    scores: Any, policies: Mapping[str, Any], *, cost: Any = None, weights: Any = None, cluster: Any = None
+) -> Regret:
+    """What each policy loses against the best of them and of giving one arm to all, with paired errors.
+
+    Parameters
+    ----------
+    scores, policies, cost, weights, cluster
+        As in `policy_value`. Each arm for all is a policy besides, called "all: treat" and so on.
+
+    Returns
+    -------
+    Regret
+        Influence values are those of the best value less each other one. Where two policies are about as good, the
+        best is chosen by noise, and its value is too high; `upper` counts that.
+
+    Raises
+    ------
+    OptionError, DataError
+        As `policy_value`.
+
+    References
+    ----------
+    Athey and Wager (2021), Econometrica 89(1); Hsu (1984), Annals of Statistics 12(3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepreg.heterogeneity import regret
+    >>> effect = np.array([3.0, -1.0, 2.0, -2.0])
+    >>> found = regret(effect, {"positive": effect > 0})
+    >>> found.best, found.estimate.to_dict()
+    ('positive', {'all: none': 1.25, 'all: treat': 0.75})
+    """
+    found = arms(scores, cost, weights, cluster)
+    every = {f"all: {arm}": np.repeat(arm, found.rows.n) for arm in found.names}
+    return regret_of(policy_value(scores, {**policies, **every}, cost=cost, weights=weights, cluster=cluster))
+
+
+def regret_of(values: Estimates) -> Regret:
+    """Of the values of policies."""
+    names = values.names
+    best = int(values.value.argmax())
+    turn = np.delete(np.eye(len(names))[best] - np.eye(len(names)), best, 0)
+    others = [name for j, name in enumerate(names) if j != best]
+    notes = (f"{names[best]!r} is taken for the best; `upper` holds whichever is, for all policies together.", GIVEN)
+    return Regret(replace(values.linear(turn, np.zeros(len(others)), others), null=None), notes, values=values)
+
+
 def assigned(rule: Any, known: Sequence[str], rows: int, name: str) -> np.ndarray:
     """The probability of each arm in each row under a policy; (n, arms)."""
     given, many = np.asarray(rule), len(known)
@@ -157,9 +257,6 @@ def assigned(rule: Any, known: Sequence[str], rows: int, name: str) -> np.ndarra
     if not ((share >= 0) & (share <= 1)).all():
         raise OptionError(f"Policy {name!r} has values outside of 0 to 1; give the probability of {known[1]!r}.")
     return np.c_[1 - share, share]
-
-
-GIVEN = "Errors take the rule as given: known before, or learned from other rows."
 
 
 @dataclass(frozen=True, repr=False)
