@@ -212,6 +212,18 @@ class Figures:
             centre=float(found.groups.share @ found.groups.predicted), level=_level(alpha),
         )  # fmt: skip
 
+    def gates(
+        self, effect: str | None = None, groups: int = 5, *, alpha: float = 0.05, rng: object = 0,
+        ax: "Axes | None" = None,
+    ) -> "Axes":  # fmt: skip
+        """Average effects of groups of rows by predicted effect, with intervals of each and of all, and the average."""
+        found = self.result.heterogeneity.gates(effect, groups, seed=rng)
+        table = found.frame(alpha).drop(columns=["predicted", "share"])
+        return plots.curve(
+            _banded(table, False), ax, average=found.average, level=_level(alpha), xlabel="group by predicted effect",
+            ylabel="estimated effect",
+        )  # fmt: skip
+
     def clan(self, effect: str | None = None, groups: int = 5, *, alpha: float = 0.05, ax: "Axes | None" = None
              ) -> "Axes":  # fmt: skip
         """How features differ between the groups of largest and smallest predicted effects, in standard deviations.

@@ -4,6 +4,7 @@ import base64
 import io
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -14,16 +15,17 @@ from .errors import DataError, NotAvailable, OptionError
 from .estimates import Estimates
 from .figures import Figures, Fitted
 from .files import replace_file, vacant
-from .reading import readings
+from .reading import TESTED, calibration_read, gain_read, groups_read, readings
 from .report.render import render
 from .report.summary import Summary
-from .report.table import number
+from .report.table import Table, number
 from .version import version
 
 if TYPE_CHECKING:
     from .plots import Axes
 
 MOST, MOST_EFFECTS = 12, 3  # features that get a picture each, for each of so many effects
+TOP = 0.2  # the share treated whose gain is said in words
 PACKAGES = ("torch", "numpy", "pandas", "formulaic", "statsmodels")
 
 
@@ -43,15 +45,17 @@ class Picture(NamedTuple):
 
     title: str
     source: str  # its PNG as a data URI
+    text: str = ""
 
 
 class Section(NamedTuple):
-    """Pictures of one kind, and the reasons why others are not there."""
+    """Pictures of one kind, the reasons why others are not there, and tables above them."""
 
     title: str
     text: str
     pictures: tuple[Picture, ...]
     missing: tuple[str, ...]
+    tables: tuple[Table, ...] = ()
 
 
 def write(result: Reported, path: str | os.PathLike[str], overwrite: bool, templates: str | Path | None) -> Path:
@@ -105,6 +109,8 @@ def sections(result: Reported) -> Iterator[Section]:
         + (f" {len(features) - MOST} more features are not drawn." if len(features) > MOST else "")
     ), {feature if len(effects) == 1 else f"{name}, by {feature}": partial(plot.effect, feature, name)
         for name in effects[:MOST_EFFECTS] for feature in features[:MOST]})  # fmt: skip
+    if effects:
+        yield differences(result)
     if continuous := [name for name, kind in treatments.items() if kind == "continuous"]:
         yield _section(
             "Mean outcome along the treatment", "What the average outcome would be if all rows had this value.",
@@ -118,6 +124,30 @@ def sections(result: Reported) -> Iterator[Section]:
     if result.history is not None:
         text = "Losses of the networks by step, beside those of the whole fit on held-out rows."
         yield _section("Training", text, {"": plot.training})
+
+
+def differences(result: Reported) -> Section:
+    """Whether effects differ between rows: tests of each effect, and its calibration, groups and gain curve."""
+    found, plot = result.heterogeneity, result.plot
+    names = found.effects
+    tables, pictures, missing = [], [], dict[str, None]()
+    for name in names[:MOST_EFFECTS]:
+        title = _only(name, names)
+        try:
+            tables.append(replace(found.test(name).summary().body[0], title=title))
+            gained = found.gain(name, relative=True, share=[TOP, 1])
+            shown = {
+                "Calibration": (plot.calibration, calibration_read(found.calibration(name))),
+                "Groups": (plot.gates, groups_read(found.gates(name))),
+                "Gain": (plot.gain, gain_read(gained)),
+            }
+            pictures += [
+                Picture(f"{what}: {title}" if title else what, _png(draw(name)), text)
+                for what, (draw, text) in shown.items()
+            ]
+        except (NotAvailable, DataError, OptionError) as error:
+            missing[str(error)] = None
+    return Section("Whether effects differ", TESTED, tuple(pictures), tuple(missing), tuple(tables))
 
 
 def _only(name: str, among: Collection[str]) -> str:

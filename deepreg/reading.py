@@ -4,8 +4,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .estimates import Estimates
+from .heterogeneity import Calibration, Curve, Groups
 from .law import Overlap
+from .report.table import number
 from .summary import Facts, largest_correction
+
+TESTED = (
+    "The tests ask whether all rows could have the same effect: the guarded ones whether effects predicted out of fold "
+    "rank and scale the rows, the last one whether effects change with the features along straight lines; a small "
+    "P>|z| speaks for differences."
+)
 
 
 class Reading(NamedTuple):
@@ -66,3 +74,39 @@ def _correction(moved: float) -> Reading:
         return Reading("good", f"{text}: the functions alone would have said nearly the same.")
     text = f"The correction moved an average by {moved:.1f} standard errors"
     return Reading("note", f"{text}: the result leans on it, and with it on the law of the treatment.")
+
+
+# ---- heterogeneity, a sentence for each picture
+
+
+def calibration_read(found: Calibration) -> str:
+    """What the slope says."""
+    return (
+        f"Estimated against predicted effects of groups: the slope, {_told(found.slope)}, is 1 where predictions are "
+        "as far apart as effects, and 0 where they say nothing."
+    )
+
+
+def groups_read(found: Groups) -> str:
+    """What the outer groups differ by."""
+    most = len(found.estimates.names)
+    return (
+        f"Average effects of {most} groups by predicted effect, the largest last: the last less the first is "
+        f"{_told(found.difference)}."
+    )
+
+
+def gain_read(found: Curve) -> str:
+    """What targeting gains over chance, of the first share of a relative curve."""
+    top = f"{found.share[0]:.0%}"
+    return (
+        "Gain per row of treating first where the predicted effect is largest, and along the dashed line at random: "
+        f"among {top} treated the difference is {_told(found.estimates)}."
+    )
+
+
+def _told(found: Estimates) -> str:
+    """The first estimate with its interval."""
+    (low, high), value = found.interval()[0], float(found.value[0])
+    ends = f" (95% interval {number(low, 'interval')} to {number(high, 'interval')})" if low == low else ""
+    return number(value, "interval") + ends

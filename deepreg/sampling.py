@@ -10,6 +10,8 @@ from torch import Tensor
 
 _ROUNDING = 64 * np.finfo(np.float64).eps  # of the terms that cancel, what is left of a variance without digits
 
+_ROWS = 16384  # at a time, so that their values stay in the processor's memory
+
 
 class Moments(NamedTuple):
     """The estimates of every repeat and their covariance in it: all that functions of estimates and tests need."""
@@ -41,16 +43,23 @@ class Sampling:
 
     def moments(self, psi: Tensor) -> Moments:
         """The weighted mean of psi and its covariance, on the CPU; (R, n, q) -> (R, q) and (R, q, q)."""
-        weight = self.weight / self.weight.sum()
-        return Moments((psi * weight[:, None]).sum(1).cpu(), self.covariance(psi).cpu())
+        mean = self._mean(psi)
+        return Moments(mean.cpu(), self.covariance(psi, mean).cpu())
 
-    def covariance(self, psi: Tensor) -> Tensor:
-        """Covariance of the weighted mean of psi; (R, n, q) -> (R, q, q)."""
+    def _mean(self, psi: Tensor) -> Tensor:
+        return (psi * (self.weight / self.weight.sum())[:, None]).sum(1)
+
+    def covariance(self, psi: Tensor, mean: Tensor | None = None) -> Tensor:
+        """Covariance of the weighted mean of psi, which is `mean` (R, q) where known; (R, n, q) -> (R, q, q)."""
         n, weight = psi.shape[1], self.weight / self.weight.sum()
-        mean = (psi * weight[:, None]).sum(1, keepdim=True)
-        rows = (psi - mean) * weight[:, None]  # (R, n, q)
+        mean = (self._mean(psi) if mean is None else mean)[:, None]
         if self.kind != "cluster":
-            return rows.mT @ rows * (1.0 if self.kind == "HC0" else _ratio(n, n - self.parameters))
+            total = torch.zeros(len(psi), psi.shape[2], psi.shape[2], dtype=psi.dtype, device=psi.device)
+            for block, share in zip(psi.split(_ROWS, 1), weight.split(_ROWS), strict=True):
+                rows = (block - mean) * share[:, None]
+                total += rows.mT @ rows
+            return total * (1.0 if self.kind == "HC0" else _ratio(n, n - self.parameters))
+        rows = (psi - mean) * weight[:, None]  # (R, n, q)
         ways = [self.cluster[:, j] for j in range(self.cluster.shape[1])]
         pieces = [(ways[0], 1.0)] if len(ways) == 1 else [
             (ways[0], 1.0), (ways[1], 1.0), (torch.unique(self.cluster, dim=0, return_inverse=True)[1], -1.0)

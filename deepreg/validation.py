@@ -1,58 +1,40 @@
 """Validation: the diagnostics of heterogeneity, on the scores and the out-of-fold effects of a fit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from . import asked, heterogeneity
+from . import heterogeneity, repeats
 from .curve import matched
-from .design import Design, build
 from .errors import AGAIN, NotAvailable, OptionError
 from .estimates import Estimates
-from .heterogeneity import Calibration, Clan, Curve, Diagnostic, Groups, HeterogeneityTest, Projection, Rate
+from .heterogeneity import (
+    Calibration,
+    Clan,
+    Curve,
+    Diagnostic,
+    Groups,
+    HeterogeneityTest,
+    Losses,
+    PolicyTreeValue,
+    Projection,
+    QiniCurve,
+    Rate,
+    Regret,
+    ValueCurve,
+)  # fmt: skip
 from .heterogeneity.inputs import Sample, stacked
-from .influence import Scores
-from .kept import Kept
-from .nodes import Nodes
-from .splits import Splits
-from .structure import Structure
-from .summary import Facts
 
 D = TypeVar("D", bound=Diagnostic)
 
 RULES = (
     "Rows are ranked by effects predicted out of fold. Intervals are for these predictions, not for what is learned."
 )
+FIT = "fit"  # the predictions of the fit among others
 SIZE = "As tests for heterogeneity their z reject too often, since effects were cross-fitted: use heterogeneity.test()."
-
-
-class Fitted(Protocol):
-    """What diagnostics are made of."""
-
-    @property
-    def design(self) -> Design: ...
-    @property
-    def structure(self) -> Structure: ...
-    @property
-    def scores(self) -> Scores | Kept: ...
-    @property
-    def facts(self) -> Facts: ...
-    @property
-    def splits(self) -> Splits | None: ...
-
-    def cate(self, new: object = None) -> pd.DataFrame: ...
-    def average_effect(self, effect: str | None = None) -> Estimates: ...
-
-
-class Repeat(NamedTuple):
-    """What one repeat of cross-fitting says of an effect."""
-
-    rows: Sample
-    priority: np.ndarray  # (n, q)
-    fold: np.ndarray  # (n,)
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,7 +57,7 @@ class Validation:
     ['average effect', 'slope']
     """
 
-    result: Fitted
+    result: repeats.Fitted
 
     def rate(self, effect: str | None = None, *, target: str = "AUTOC", priority: object = None) -> Rate:
         """The rank-weighted average treatment effect, `deepreg.heterogeneity.rate`: do the rows ranked first gain more?
@@ -87,7 +69,7 @@ class Validation:
             treatment given the features.
         """
 
-        def one(each: Repeat) -> Rate:
+        def one(each: repeats.Repeat) -> Rate:
             return heterogeneity.rate(each.rows, each.priority, target=target)
 
         return self._of(effect, priority, one, single=False)
@@ -100,7 +82,7 @@ class Validation:
         seed : of the draws of the band.
         """
 
-        def one(each: Repeat) -> Curve:
+        def one(each: repeats.Repeat) -> Curve:
             return heterogeneity.toc(each.rows, each.priority, share=share, seed=seed)
 
         return self._of(effect, priority, one, single=False)
@@ -109,7 +91,7 @@ class Validation:
              priority: object = None, seed: object = 0) -> Curve:  # fmt: skip
         """The cumulative gain, or with `relative` that over treating at random; else as toc()."""
 
-        def one(each: Repeat) -> Curve:
+        def one(each: repeats.Repeat) -> Curve:
             return heterogeneity.gain(
                 each.rows, each.priority, relative=relative, share=share, seed=seed,
             )  # fmt: skip
@@ -126,7 +108,7 @@ class Validation:
         if np.ndim(groups):  # type: ignore[arg-type]
             groups = matched(groups, self.result.design.labels, self.result.design.n, "groups").to_numpy()
 
-        def one(each: Repeat) -> Groups:
+        def one(each: repeats.Repeat) -> Groups:
             fold = None if priority is not None else each.fold
             return heterogeneity.gates(each.rows, each.priority, groups, folds=fold, seed=seed)
 
@@ -135,7 +117,7 @@ class Validation:
     def calibration(self, effect: str | None = None, groups: int = 5, *, seed: object = 0) -> Calibration:
         """The slope of effects on predicted effects, 1 where they are right: `deepreg.heterogeneity.calibration`."""
 
-        def one(each: Repeat) -> Calibration:
+        def one(each: repeats.Repeat) -> Calibration:
             return heterogeneity.calibration(
                 each.rows, each.priority, folds=each.fold, groups=groups, seed=seed,
             )  # fmt: skip
@@ -147,9 +129,9 @@ class Validation:
 
         Columns with levels count by the share of each level. See `deepreg.heterogeneity.clan`.
         """
-        columns = self._features()
+        columns = repeats.features(self.result)
 
-        def one(each: Repeat) -> Clan:
+        def one(each: repeats.Repeat) -> Clan:
             features = Sample(columns.to_numpy(), tuple(columns), each.rows.sampling)
             return heterogeneity.clan(features, each.priority[:, 0], groups, folds=each.fold)
 
@@ -163,9 +145,9 @@ class Validation:
             intercept; by default all features.
         vcov : "HC3" (the default) or "HC0" to "HC2"; with clusters "cluster" (the default) or "CR3".
         """
-        columns = self._columns(formula)
+        columns = repeats.columns(self.result, formula)
 
-        def one(each: Repeat) -> Projection:
+        def one(each: repeats.Repeat) -> Projection:
             return heterogeneity.projection(each.rows, columns, vcov=vcov)
 
         return self._of(effect, None, one, single=False)
@@ -177,22 +159,112 @@ class Validation:
         The first is guarded against what cross-fitting does to such tests, a heuristic; the last is the joint test of
         projection(formula), which uses no predicted effects. Over repeats, statistics are medians.
 
-        sequential : effects predicted from earlier folds alone, one for each row used; see
+        sequential : True to fit again to earlier folds alone, K - 1 times for each repeat, which makes tests that
+            need no guard; or effects so predicted, one for each row used, see
             `deepreg.heterogeneity.sequential_priority`, with `folds` for the labels.
         """
-        columns, labels = self._columns(formula), self.result.design.labels
+        columns, labels = repeats.columns(self.result, formula), self.result.design.labels
         if isinstance(sequential, pd.Series) and not sequential.index.equals(labels):
             raise OptionError(
                 "sequential has another index than the rows used; type sequential.loc[folds.index], with folds = "
                 "result.heterogeneity.folds."
             )
+        every, ahead = repeats.of(self.result, effect), [sequential]
+        if isinstance(sequential, bool):
+            ahead = [repeats.sequential(self.result, effect, one.fold) if sequential else None for one in every]
         found = [
             heterogeneity.heterogeneity_test(
-                each.rows, each.priority, each.fold, sequential=sequential, covariates=columns, target=target,
+                each.rows, each.priority, each.fold, sequential=one, covariates=columns, target=target,
             )
-            for each in self._repeats(effect, None)
+            for each, one in zip(every, ahead * (len(every) // len(ahead)), strict=True)
         ]  # fmt: skip
         return found[0] if len(found) == 1 else heterogeneity.median_test(found)
+
+    # models and policies --------------------------------------------------------------------------------------------
+    def losses(self, predictions: Any = None, effect: str | None = None, *, loss: str = "DR") -> Losses:
+        """Losses of predicted effects, and of the best constant, with paired differences: which model is better?
+
+        predictions : a name and numbers for each row used, of any model that did not see the row: a mapping, a
+            DataFrame, a Series (matched by its index) or an array. Those of the fit, out of fold, are called "fit".
+        loss : "DR", `deepreg.heterogeneity.dr_loss`, or "R", `r_loss`, for one treatment of two levels or continuous.
+        """
+        if loss not in ("DR", "R"):
+            raise OptionError(f"loss={loss!r}: allowed are 'DR' and 'R'.")
+        every, given = repeats.of(self.result, effect), self._named(predictions, effect)
+        if FIT in given:
+            raise OptionError(f"predictions holds one called {FIT!r}, as those of the fit are; call it something else.")
+        rules = [{FIT: each.priority[:, 0], **given} for each in every]
+        if loss == "DR":
+            found = [heterogeneity.dr_loss(each.rows, rule) for each, rule in zip(every, rules, strict=True)]
+        else:
+            y, t, rows = repeats.residuals(self.result, effect)
+            found = [
+                heterogeneity.r_loss(replace(rows, score=y[r][:, None]), t[r], rule) for r, rule in enumerate(rules)
+            ]
+        return heterogeneity.merged(found, stacked([one.estimates for one in found]))
+
+    def policy_value(self, policies: Mapping[str, Any], effect: str | None = None, *, cost: Any = None) -> Estimates:
+        """The mean gain of policies over the base level for all, net of cost: `deepreg.heterogeneity.policy_value`.
+
+        policies : a mapping of names to an arm for each row used, "none" or "treat" (or true and false, or the
+            probability of treatment); with several arms, and no `effect`, the name of a level. A Series is matched by
+            its index.
+        cost : as in `deepreg.heterogeneity.policy_value`.
+        """
+        rules = self._policies(policies)
+        return stacked([heterogeneity.policy_value(one, rules, cost=cost) for one in self._arms(self._joint(effect))])
+
+    def policy_difference(
+        self, policies: Mapping[str, Any], against: str, effect: str | None = None, *, cost: Any = None
+    ) -> Estimates:
+        """The value of each policy less that of one of them, or of an arm for all; paired. Else as policy_value()."""
+        rules = self._policies(policies)
+        return stacked(
+            [heterogeneity.policy_difference(one, rules, against, cost=cost) for one in self._arms(self._joint(effect))]
+        )
+
+    def regret(self, policies: Mapping[str, Any], effect: str | None = None, *, cost: Any = None) -> Regret:
+        """What each policy loses against the best of them, and of an arm for all: `deepreg.heterogeneity.regret`."""
+        rules = self._policies(policies)
+        found = [heterogeneity.regret(one, rules, cost=cost) for one in self._arms(self._joint(effect))]
+        return found[0].over(found, stacked([one.values for one in found]))
+
+    def value_against_cost(self, effect: str | None = None, costs: Sequence[float] | None = None) -> ValueCurve:
+        """The value of treating where the predicted effect is above the cost: `heterogeneity.value_against_cost`.
+
+        Of several repeats with the averages of scores and of predicted effects, as tree() and qini().
+        """
+        mean = self._average(repeats.of(self.result, effect))
+        return heterogeneity.value_against_cost(mean.rows, mean.priority[:, 0], costs)
+
+    def tree(
+        self, effect: str | None = None, *, formula: str | None = None, depth: int = 2, cost: Any = None,
+        cuts: int | None = None,
+    ) -> PolicyTreeValue:  # fmt: skip
+        """The best policy tree and its value out of fold, in the folds of the fit: `policy_tree_value`.
+
+        formula : the columns that it may cut, as in projection(); by default all features.
+        depth, cost, cuts : as in `deepreg.heterogeneity.policy_tree`; depth 1 and 2 are exact.
+        """
+        mean = self._average(self._joint(effect))
+        columns = repeats.features(self.result) if formula is None else repeats.columns(self.result, formula)
+        [scores] = self._arms([mean])
+        return heterogeneity.policy_tree_value(
+            scores, columns, depth=depth, cost=cost, cuts=cuts, folds=mean.fold
+        )  # fmt: skip
+
+    def qini(self, effect: str | None = None, cost: Any = 1.0, *, spend: Sequence[float] | None = None) -> QiniCurve:
+        """The gain of a budget that goes where predicted effect per cost is largest: `deepreg.heterogeneity.qini`.
+
+        Of all arms of a treatment, unless `effect` names one; cost and spend as there.
+        """
+        mean = self._average(self._joint(effect))
+        return heterogeneity.qini(mean.rows, mean.priority, cost, spend=spend)
+
+    @property
+    def effects(self) -> list[str]:
+        """The names that the methods take for `effect`: columns of `cate()`, or of several outcomes their effects."""
+        return repeats.names_of(self.result)
 
     @property
     def folds(self) -> pd.DataFrame:
@@ -202,130 +274,58 @@ class Validation:
         fold = self.result.splits.fold.cpu().numpy().T
         return pd.DataFrame(fold, self.result.design.labels, [f"repeat {r + 1}" for r in range(fold.shape[1])])
 
-    def _of(self, effect: str | None, priority: object, one: Callable[[Repeat], D], single: bool = True) -> D:
+    def _named(self, predictions: Any, effect: str | None) -> dict[str, np.ndarray]:
+        """Predictions by name, of the rows used, that are not in sample."""
+        column = repeats.where(self.result, effect)[0] or self.effects[0]
+        named = {} if predictions is None else heterogeneity.named(predictions)
+        return {
+            name: repeats.checked(self.result, one, column, self.result.scores, f"predictions {name!r}")
+            for name, one in named.items()
+        }
+
+    def _policies(self, policies: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        design = self.result.design
+        if not isinstance(policies, Mapping):
+            raise OptionError("policies is no mapping; give {'name': an arm for each row used}.")
+        return {name: matched(rule, design.labels, design.n, f"policy {name!r}", "arm").to_numpy()
+                for name, rule in policies.items()}  # fmt: skip
+
+    def _joint(self, effect: str | None) -> list[repeats.Repeat]:
+        """Of one effect, or where none is named of all levels of the treatment against the base."""
+        names, levels = self.effects, self.result.design.variables[0].levels if self.result.design.variables else ()
+        if effect is not None or len(names) < 2 or len(names) != len(levels) - 1:
+            return repeats.of(self.result, effect)
+        found = []
+        for every in zip(*(repeats.of(self.result, name) for name in names), strict=True):
+            score = np.concatenate([one.rows.score for one in every], 1)
+            rows = Sample(score, tuple(names), every[0].rows.sampling)
+            found.append(repeats.Repeat(rows, np.concatenate([one.priority for one in every], 1), every[0].fold))
+        return found
+
+    def _arms(self, every: Sequence[repeats.Repeat]) -> list[Sample]:
+        """Scores of an effect, or of all arms of the treatment, the base first with scores of 0."""
+        if len(every[0].rows.names) == 1:
+            return [each.rows for each in every]
+        names = tuple(map(str, self.result.design.variables[0].levels))
+        return [Sample(np.c_[np.zeros(each.rows.n), each.rows.score], names, each.rows.sampling) for each in every]
+
+    @staticmethod
+    def _average(every: Sequence[repeats.Repeat]) -> repeats.Repeat:
+        """Scores and predicted effects averaged over repeats: as orthogonal, and as much out of fold, as in each."""
+        rows = replace(every[0].rows, score=np.mean([each.rows.score for each in every], 0))
+        return repeats.Repeat(rows, np.mean([each.priority for each in every], 0), every[0].fold)
+
+    def _of(self, effect: str | None, priority: object, one: Callable[[repeats.Repeat], D], single: bool = True) -> D:
         """The diagnostic of every repeat, as one."""
-        repeats = self._repeats(effect, priority, single)
-        found = [one(each) for each in repeats]
+        every = repeats.of(self.result, effect, priority, single)
+        found = [one(each) for each in every]
         if len({each.estimates.names for each in found}) > 1:
             raise NotAvailable("Tied predictions give other groups in other repeats; use fewer groups.")
         notes = found[0].notes
         if not isinstance(found[0], Projection):
             notes += () if priority is not None else (RULES,)
             notes += (SIZE,) if isinstance(found[0], Rate) and priority is None else ()
-        if (extreme := max(each.rows.extreme for each in repeats)) > 0.5:
+        if (extreme := max(each.rows.extreme for each in every)) > 0.5:
             notes += (f"1% of the rows hold {extreme:.0%} of the variance of the scores: errors rest on few rows.",)
         merged = heterogeneity.merged(found, stacked([each.estimates for each in found]))
         return replace(merged, notes=notes)
-
-    def _repeats(self, effect: str | None, priority: object, single: bool = True) -> list[Repeat]:
-        result = self.result
-        if result.facts.constant:
-            raise NotAvailable(
-                "heterogeneity needs a fit with features behind a bar: with constant coefficients there are no "
-                "differences between effects to check."
-            )
-        scores = result.scores
-        if isinstance(scores, Kept) or result.splits is None:
-            raise NotAvailable(f"heterogeneity needs the rows of the fit, which were not saved. {AGAIN}")
-        known = asked.effects(result.design)
-        named = {
-            name: (column, j)
-            for column, target in known.items()
-            for j, name in enumerate(target.names(result.structure, result.design))
-        }
-        column, pick = named.get(str(effect), (effect, None))
-        average = result.average_effect(column)
-        column = next(iter(known)) if column is None else column
-        if len(average.names) > 1 and pick is None and single:
-            raise OptionError(
-                f"effect={effect!r} has several outcomes; give one of {', '.join(map(repr, average.names))}."
-            )
-        chosen = slice(None) if pick is None else slice(pick, pick + 1)
-        names = average.names[chosen] if len(average.names) > 1 else (column,)
-        assert average.psi is not None
-        sampling = replace(
-            average.sampling, weight=average.sampling.weight.cpu().double(), cluster=average.sampling.cluster.cpu()
-        )
-        if priority is None:
-            place = scores.effects(known[column]).cpu().numpy()[..., chosen]
-        else:
-            place = self._checked(priority, column, scores)[None, :, None]
-        psi, fold = average.psi.cpu().numpy()[..., chosen], result.splits.fold.cpu().numpy()
-        place = np.broadcast_to(place, psi.shape)
-        return [Repeat(Sample(psi[r], names, sampling), place[r], fold[r]) for r in range(len(psi))]
-
-    def _checked(self, given: object, column: str, scores: Scores) -> np.ndarray:
-        """A priority for each row used, that is neither in sample nor a function of the treatment; (n,)."""
-        design = self.result.design
-        values = matched(given, design.labels, design.n, "priority", "number").to_numpy(np.float64)
-        every = self.result.cate(design.frame)
-        seen = every.iloc[:, [str(name).startswith(column) for name in every]].to_numpy()
-        if len(seen) == len(values) and any(np.allclose(values, one, 1e-6, 1e-9) for one in seen.T):
-            raise OptionError(
-                "priority is what cate(data) predicts for the rows of the fit, by functions that saw them, and finds "
-                "heterogeneity where there is none. Leave it out, or give cate() without data, which is out of fold."
-            )
-        if (residual := _residual(column, design, scores)) is not None:
-            heterogeneity.check_priority(values, residual)
-        return values
-
-    def _features(self) -> pd.DataFrame:
-        """The features of the rows used as numbers, and indicators of levels."""
-        design = self.result.design
-        self._varying()
-        names = [name for part in ("features", "controls") for name in design.recipe.used.get(part, ())]
-        parts = []
-        for name in dict.fromkeys(names):
-            series = design.frame[name]
-            number = pd.api.types.is_numeric_dtype(series.dtype)
-            parts.append(
-                series.astype(np.float64).to_frame()
-                if number
-                else pd.get_dummies(series, dtype=np.float64).rename(
-                    columns=lambda level, name=name: f"{name}[{level}]"
-                )
-            )
-        return pd.concat(parts, axis=1).reset_index(drop=True)
-
-    def _columns(self, formula: str | None) -> pd.DataFrame:
-        """The columns of a formula at the rows used, without the intercept."""
-        design = self.result.design
-        self._varying()
-        if formula is None:
-            parts = (design.recipe.features, design.recipe.controls)
-            formula = " + ".join(dict.fromkeys(str(term) for part in parts if part for term in part.spec.formula))
-        if not isinstance(formula, str) or "~" in formula or "|" in formula:
-            raise OptionError(
-                f"formula={formula!r}: give the right side of a regression, for example 'age + C(region)'."
-            )
-        left = "score_"
-        while left in design.frame or left in formula:
-            left += "_"
-        frame = design.frame.assign(**{left: np.arange(len(design.frame), dtype=np.float64)})
-        read = build(f"{left} ~ {formula}", frame, context=design.recipe.context, missing="raise")
-        if read.terms[0] != "Intercept" or len(read.terms) < 2:
-            raise OptionError(
-                f"formula={formula!r} has the terms {', '.join(read.terms)}; give an intercept and others."
-            )
-        return pd.DataFrame(read.units.d[:, 1:].cpu().numpy(), columns=list(read.terms[1:]))
-
-    def _varying(self) -> None:
-        """Raise NotAvailable where there is nothing to check, before anything is read."""
-        if self.result.facts.constant or isinstance(self.result.scores, Kept):
-            self._repeats(None, None, False)
-
-
-def _residual(column: str, design: Design, scores: Scores) -> np.ndarray | None:
-    """The treatment of an effect less its mean given x, indicators for levels; (n,), None where its law is unknown."""
-    if not isinstance(scores.nodes, Nodes):
-        return None
-    for v in design.variables:
-        if v.name != column and not column.startswith(f"{v.name}["):
-            continue
-        own, nodes = design.frame[v.name].to_numpy(), scores.nodes.values[v.name]
-        if v.kind != "continuous":
-            level = next((one for one in v.levels if column == f"{v.name}[{one}]"), v.levels[-1])
-            own, nodes = own == level, nodes == level
-        mean = (scores.nodes.weight.cpu().numpy() * nodes.astype(np.float64)).sum(-1).mean(0)
-        return np.asarray(own.astype(np.float64) - mean)
-    return None

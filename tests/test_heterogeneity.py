@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import torch
+from scipy import stats
 
 from deepreg import heterogeneity as het
 from deepreg.errors import DataError, DeepregWarning, OptionError
@@ -226,6 +227,35 @@ def test_every_effect_has_its_own_rate_and_curve() -> None:
     assert tensors.estimate.item() == het.rate(SCORE, X).estimate.item()
 
 
+@pytest.mark.parametrize("priority", [X, TIED], ids=["distinct", "tied"])
+def test_influence_values_of_curves_are_those_of_their_definition(priority: np.ndarray) -> None:
+    """p (score - s_q) + q s_q, p the part of a tied group in the top q and s_q the mean in 20 rows on either side."""
+    share, total = np.array([0.11, 0.43, 0.8, 1.0]), WEIGHT.sum()
+    above = np.array([WEIGHT[priority > p].sum() for p in priority])
+    tied = np.array([WEIGHT[priority == p].sum() for p in priority])
+    mean = np.array([np.average(SCORE[priority == p], weights=WEIGHT[priority == p]) for p in priority])
+
+    def inside(q: float) -> np.ndarray:
+        return np.clip((q * total - above) / tied, 0, 1)
+
+    def summed(q: float) -> float:
+        return float((WEIGHT * inside(q) * mean).sum() / total)
+
+    border = []
+    for q in share:
+        low, high = max(q - 1 / 3, 0.0), min(q + 1 / 3, 1.0)  # 20 of 60 rows
+        border.append((summed(high) - summed(low)) / (high - low))
+    top = np.stack([inside(q) for q in share], 1)
+    gained = top * (SCORE[:, None] - border) + share * border
+    random = gained - share * SCORE[:, None]
+    for found, want in (
+        (het.gain(SCORE, priority, share=share, weights=WEIGHT), gained),
+        (het.gain(SCORE, priority, share=share, weights=WEIGHT, relative=True), random),
+        (het.toc(SCORE, priority, share=share, weights=WEIGHT), random / share),
+    ):
+        np.testing.assert_allclose(found.estimates.psi[0].numpy(), want, atol=1e-12)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("vcov", ["HC0", "HC1", "HC2", "HC3", "cluster"])
 def test_regressions_have_the_errors_of_statsmodels(vcov: str, weighted: bool) -> None:
@@ -237,7 +267,47 @@ def test_regressions_have_the_errors_of_statsmodels(vcov: str, weighted: bool) -
     np.testing.assert_allclose(found.estimate, want.params, rtol=1e-9)
     np.testing.assert_allclose(found.estimates.cov, want.cov_params(), rtol=1e-8)
     test = want.wald_test(np.eye(3)[1:], use_f=False, scalar=True)
-    assert found.test.statistic == pytest.approx(test.statistic, rel=1e-8) and found.test.df == 2
+    rest = found.freedom - 1
+    assert found.test.statistic == pytest.approx(test.statistic * rest / (2 * found.freedom), rel=1e-8)
+    assert (found.test.df, found.test.df_denom) == (2, rest)
+    assert found.test.pvalue == pytest.approx(stats.f.sf(found.test.statistic, 2, rest))
+
+
+@pytest.mark.parametrize("cluster", [None, CLUSTER], ids=["rows", "clusters"])
+@pytest.mark.parametrize("scores", [1, 2])
+def test_degrees_of_freedom_are_those_of_the_noise_of_the_covariance(scores: int, cluster: np.ndarray | None) -> None:
+    """Of 20,000 covariances of least squares, from errors themselves, which know no leverage."""
+    columns = np.c_[np.ones(N), X, X**2]
+    draws = np.random.default_rng(0).normal(size=(20_000, N, scores))
+    part = (columns * WEIGHT[:, None]) @ np.linalg.inv((columns * WEIGHT[:, None]).T @ columns)[:, 1:]
+    each = (draws[..., None] * part[:, None, :]).reshape(20_000, N, -1)
+    if cluster is not None:
+        each = np.add.reduceat(each, np.flatnonzero(np.diff(cluster, prepend=-1)), axis=1)
+    root = np.linalg.cholesky(np.linalg.inv(np.kron(np.eye(scores), part.T @ part)))
+    found = np.einsum("rna,rnb->rab", each @ root, each @ root)
+    q = 2 * scores
+    want = q * (q + 1) / found.var(0).sum()
+    got = het.projection(draws[0], np.c_[X, X**2], weights=WEIGHT, cluster=cluster).freedom
+    assert got == pytest.approx(want, rel=0.02)
+
+
+def test_of_two_clusters_the_fewer_count_and_too_few_are_refused() -> None:
+    pair = np.c_[np.arange(N) // 2, CLUSTER]
+    both, few = (het.projection(SCORE, X, cluster=one).freedom for one in (pair, CLUSTER))
+    assert both == pytest.approx(few)
+    rare = (np.arange(N)[:, None] == np.arange(6)) * 1.0 + 1e-3 * RNG.normal(size=(N, 6))
+    with pytest.raises(OptionError, match="too few rows or clusters"):
+        _ = het.projection(SCORE, rare, vcov="HC1").test
+
+
+def test_the_joint_test_keeps_its_size_where_coefficients_are_many() -> None:
+    """Chi-squared tests with the same covariances reject in 7% of these samples."""
+    rng = np.random.default_rng(2)
+    columns = rng.normal(size=(1000, 200, 8))
+    found = [het.projection(rng.normal(size=200), x) for x in columns]
+    size = np.mean([one.test.pvalue < 0.05 for one in found])
+    loose = np.mean([one.estimates.select(one.estimates.names[1:]).wald().pvalue < 0.05 for one in found])
+    assert 0.03 < size < 0.07 < loose
 
 
 @pytest.mark.parametrize("cluster", [CLUSTER, np.arange(N)], ids=["clusters", "rows"])
@@ -295,7 +365,10 @@ def test_the_difference_and_the_equality_of_groups_are_tests_of_their_joint_cova
     assert found.difference.std_error[0] == pytest.approx((cov[0, 0] + cov[2, 2] - 2 * cov[0, 2]) ** 0.5)
     turn = np.array([[-1, 1, 0], [-1, 0, 1]])
     apart = turn @ value
-    assert found.equality.statistic == pytest.approx(apart @ np.linalg.solve(turn @ cov @ turn.T, apart))
+    raw = apart @ np.linalg.solve(turn @ cov @ turn.T, apart)
+    assert found.equality.statistic == pytest.approx(raw * (found.freedom - 1) / (2 * found.freedom))
+    line = het.projection(SCORE, (X[:, None] > np.quantile(X, [1 / 3, 2 / 3])) * 1.0, cluster=CLUSTER)
+    assert found.freedom == pytest.approx(line.freedom)  # the same spaces
     assert "3 of 3 - 1 of 3" in str(found)
 
 

@@ -28,6 +28,7 @@ LAYERS = (
     {"curvature", "targets", "estimates"},
     {"influence", "summary", "comparison", "asked", "best", "heterogeneity", "treatments"},
     {"kept", "reading", "rows"},
+    {"repeats"},
     {"validation"},
     {"portable", "figures", "robustness"},
     {"shapes", "page", "effects"},

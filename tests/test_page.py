@@ -12,7 +12,7 @@ import pytest
 
 import deepreg
 from deepreg.errors import NotAvailable, OptionError
-from deepreg.page import page
+from deepreg.page import differences, page
 from deepreg.reading import readings
 
 RNG = np.random.default_rng(0)
@@ -60,11 +60,33 @@ def test_it_holds_the_tables_the_pictures_and_the_call(result, text):
     for title in ("Effects of single rows", "Effects along each feature", "Overlap", "Training"):
         assert f"<h2>{title}</h2>" in text
     pictures = [attrs["src"] for tag, attrs in Tags(text).found if tag == "img"]
-    assert len(pictures) == len(set(pictures)) == 1 + 2 + 1 + 1
+    assert len(pictures) == len(set(pictures)) == 1 + 2 + 3 + 1 + 1
     for source in pictures:
         assert base64.b64decode(source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
     call = re.search(r"<pre>(.*?)</pre>", text, re.DOTALL)[1]
     assert "folds=2, members=1" in call and "rng=0" in call and "y ~ treatment | x0 + g" in call
+
+
+def test_it_says_whether_effects_differ(result, text):
+    shown = text[text.index("<h2>Whether effects differ</h2>") : text.index("<h2>Overlap</h2>")]
+    check = result.heterogeneity
+    assert check.test().summary().body[0].as_html() in shown
+    slope, apart, top = (
+        check.calibration().slope, check.gates().difference, check.gain(relative=True, share=[0.2, 1]).estimates
+    )  # fmt: skip
+    for words, found in (("the slope, ", slope), ("less the first is ", apart), ("difference is ", top)):
+        low, high = found.interval()[0]
+        assert f"{words}{found.value[0]:.3f} (95% interval {low:.3f} to {high:.3f})" in shown
+    assert shown.count("<figcaption>") == 3 and "among 20% treated" in shown and "of 5 groups" in shown
+
+
+def test_effects_that_cannot_be_compared_say_why(data):
+    same = differences(deepreg.structural("y ~ treatment | x0", data).fit(**FAST | {"learners": "constant"}))
+    assert len(same.tables) == 1 and not same.pictures and "no slope" in same.missing[0]
+    arms = data.assign(arm=pd.Categorical(np.where(data.treatment == 0, "a", np.where(data.x1 > 0, "b", "c"))))
+    several = differences(deepreg.structural("y ~ C(arm) | x0", arms).fit(**FAST | {"learners": "smooth"}))
+    assert [table.title for table in several.tables] == ["arm[b]", "arm[c]"]
+    assert [one.title for one in several.pictures][3:] == [f"{of}: arm[c]" for of in ("Calibration", "Groups", "Gain")]
 
 
 def test_the_call_makes_the_same_result(result, text, data):
@@ -125,7 +147,8 @@ def test_names_cannot_break_out(data):
 def test_fits_of_every_kind_have_a_page(data, tmp_path):
     constant = deepreg.structural("y ~ treatment", data, cluster="g").fit()
     shown = page(constant)
-    assert "<h2>Coefficients</h2>" in shown and "Overlap" not in shown and "cluster=&#39;g&#39;" in shown
+    assert "<h2>Coefficients</h2>" in shown and "Overlap" not in shown and "Whether effects" not in shown
+    assert "cluster=&#39;g&#39;" in shown
     dose = deepreg.structural("y ~ x1 | x0", data).fit(**FAST)
     assert "<h2>Mean outcome along the treatment</h2>" in page(dose)
     regressed = deepreg.structural("y ~ x1 | x0", data).fit(**FAST | {"folds": 3}, hessian="regressed")

@@ -180,7 +180,7 @@ def test_a_sequential_test_by_refits(plain) -> None:
 
     ahead = het.sequential_priority(learn, fold)
     table = plain.heterogeneity.test(sequential=ahead).frame()
-    assert table.loc["AUTOC of later folds", "statistic"] > 3 and table.shape == (5, 5)
+    assert table.loc["AUTOC of later folds", "statistic"] > 3 and table.shape == (5, 6)
 
 
 def test_without_differences_or_rows_there_is_nothing_to_check(plain, tmp_path) -> None:

@@ -15,8 +15,8 @@ from .linear import (
     projection,
     residual_calibration,
 )
-from .losses import Losses, dr_loss, r_loss
-from .policy import ValueCurve, policy_difference, policy_value, value_against_cost
+from .losses import Losses, dr_loss, named, r_loss
+from .policy import Regret, ValueCurve, policy_difference, policy_value, regret, value_against_cost
 from .qini import QiniCurve, qini
 from .rates import Rate, check_priority, rate
 from .sensitivity import Sensitivity, sensitivity
@@ -26,9 +26,10 @@ from .trees import PolicyTree, PolicyTreeValue, policy_tree, policy_tree_value
 
 __all__ = [
     "Calibration", "Clan", "Curve", "Diagnostic", "Generic", "Groups", "HeterogeneityTest", "Losses", "PolicyTree",
-    "PolicyTreeValue", "Projection", "QiniCurve", "Rate", "Residual", "Sensitivity", "TransformedLoss", "ValueCurve",
-    "calibration", "calibration_score", "check_priority", "clan", "dr_loss", "gain", "gates", "generic_blp",
-    "generic_gates", "heterogeneity_test", "median_test", "merged", "policy_difference", "policy_tree",
-    "policy_tree_value", "policy_value", "projection", "qini", "r_loss", "rate", "residual_calibration", "sensitivity",
-    "sequential_priority", "toc", "transformed_outcome", "value_against_cost", "weighted_mse",
+    "PolicyTreeValue", "Projection", "QiniCurve", "Rate", "Regret", "Residual", "Sensitivity", "TransformedLoss",
+    "ValueCurve", "calibration", "calibration_score", "check_priority", "clan", "dr_loss", "gain", "gates",
+    "generic_blp", "generic_gates", "heterogeneity_test", "median_test", "merged", "named", "policy_difference",
+    "policy_tree", "policy_tree_value", "policy_value", "projection", "qini", "r_loss", "rate", "regret",
+    "residual_calibration", "sensitivity", "sequential_priority", "toc", "transformed_outcome", "value_against_cost",
+    "weighted_mse",
 ]  # fmt: skip

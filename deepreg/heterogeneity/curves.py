@@ -9,10 +9,9 @@ import pandas as pd
 from ..errors import OptionError
 from ..report.table import Table
 from .diagnostic import Diagnostic
-from .inputs import Sample, sample
+from .inputs import MANY, Sample, sample
 from .ranking import Ranking
 
-MANY = 100_000  # rows for which a finer grid of shares would need much memory
 KINDS = {
     "toc": "Targeting operator characteristic",
     "gain": "Cumulative gain",
@@ -35,7 +34,7 @@ class Curve(Diagnostic):
 
     def effect(self, name: str | None = None) -> "Curve":
         """The curve of one effect, where there are several. Raises OptionError for an unknown name."""
-        if name is None and len(self.names) == 1:
+        if len(self.names) == 1 and name in (None, *self.names):
             return self
         if name not in self.names:
             raise OptionError(f"effect={name!r}: the effects are {', '.join(map(repr, self.names))}.")
@@ -166,22 +165,23 @@ def _curve(
 
 
 def influence(kind: str, rows: Sample, j: int, priority: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Influence values of a curve at the shares (q,), around the curve; (n, q)."""
-    ranking = Ranking.of(priority, rows.weight)
-    score = ranking.sorted(rows.score[:, j])
-    average = ranking.weight @ score / ranking.weight.sum()
-    value = ranking.gain(score, share)
-    inside, border = ranking.inside(share), _at_border(ranking, score, share)
-    psi = value + inside * (score[:, None] - border) - (value - share * border)
-    if kind != "gain":
-        psi = psi - value - share * (score[:, None] - average)
-        psi[:, share == 1] = 0.0
-        psi += np.where(share == 1, 0.0, value - share * average)
+    """Influence values of a curve at the shares (q,), around the curve; (n, q).
+
+    With p the part of a row in the top q and s_q the mean score at its border, they are (p - q) (score - s_q) for the
+    gain over treating at random, that plus q score for the gain, and that over q for the TOC.
+    """
+    ranking, score = Ranking.of(priority, rows.weight), rows.score[:, j]
+    piece, part = ranking.pieces(share)
+    part = part - share
+    part[np.abs(part) < 1e-15] = 0.0  # a constant priority says nothing, not a rounding error
     if kind == "toc":
-        psi = psi / share
-    found = np.empty_like(psi)
-    found[ranking.order] = psi
-    return found
+        part = part / share
+    slope = part + share if kind == "gain" else part
+    place = ranking.unsorted(piece)
+    psi = slope[place]
+    psi *= score[:, None]
+    psi -= (part * _at_border(ranking, ranking.sorted(score), share))[place]
+    return psi
 
 
 def _at_border(ranking: Ranking, score: np.ndarray, share: np.ndarray) -> np.ndarray:

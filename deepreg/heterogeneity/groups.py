@@ -9,11 +9,11 @@ import pandas as pd
 from ..errors import DataError, OptionError
 from ..estimates import Estimates
 from ..report.table import Table
-from ..wald import WaldTest
+from ..wald import WaldTest, hotelling
 from .diagnostic import Diagnostic
 from .inputs import Sample, codes, sample, stacked
 from .ranking import Ranking
-from .regression import regress
+from .regression import freedom, regress
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,6 +24,7 @@ class Groups(Diagnostic):
     share: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (K,) of the weight
     average: float = float("nan")  # of all scores
     seed: object = 0
+    freedom: float = float("inf")  # degrees of freedom of the covariance of all differences; see `regression.freedom`
 
     @property
     def title(self) -> str:
@@ -31,8 +32,10 @@ class Groups(Diagnostic):
 
     def over(self, several: "Sequence[Groups]", estimates: Estimates) -> "Groups":
         predicted, share = (np.mean([getattr(one, of) for one in several], 0) for of in ("predicted", "share"))
-        average = float(np.median([one.average for one in several]))
-        return replace(self, estimates=estimates, predicted=predicted, share=share, average=average)
+        average, freedom = (float(np.median([getattr(one, of) for one in several])) for of in ("average", "freedom"))
+        return replace(
+            self, estimates=estimates, predicted=predicted, share=share, average=average, freedom=freedom
+        )  # fmt: skip
 
     @property
     def difference(self) -> Estimates:
@@ -44,8 +47,10 @@ class Groups(Diagnostic):
 
     @property
     def equality(self) -> WaldTest:
-        """The joint test that all groups have the same effect."""
-        return _equal(self.estimates).wald("all groups equal")
+        """The joint F test that all groups have the same effect, as in `projection`."""
+        k = len(self.estimates.names)
+        found = self.estimates.linear(_apart(k), np.zeros(k - 1), [f"group {j + 2}" for j in range(k - 1)])
+        return hotelling(found.wald("all groups equal"), self.freedom)
 
     def band(self, alpha: float = 0.05, draws: int = 9999, rng: object = None) -> pd.DataFrame:
         """Intervals that hold the effects of all groups together with probability 1 - alpha; lower and upper."""
@@ -133,9 +138,10 @@ def gates_of(
     member, names = grouped(rows, priority, groups, folds)
     weight = rows.weight / rows.weight.sum()
     share = np.bincount(member, weight)
-    found = regress(rows, np.eye(len(names))[member], names, vcov)
-    average = float(weight @ rows.score[:, 0])
-    return Groups(found, (), np.bincount(member, weight * priority) / share, share, average, seed)
+    columns = np.eye(len(names))[member]
+    found, average = regress(rows, columns, names, vcov), float(weight @ rows.score[:, 0])
+    known = freedom(rows, columns, _apart(len(names)))
+    return Groups(found, (), np.bincount(member, weight * priority) / share, share, average, seed, known)
 
 
 def grouped(
@@ -266,7 +272,6 @@ def clan(
     return Clan(means.linear(turn, np.zeros(each), list(rows.names)), means=means, spread=spread)
 
 
-def _equal(found: Estimates) -> Estimates:
-    k = len(found.names)
-    turn = np.c_[-np.ones(k - 1), np.eye(k - 1)]
-    return found.linear(turn, np.zeros(k - 1), [f"{name} - {found.names[0]}" for name in found.names[1:]])
+def _apart(k: int) -> np.ndarray:
+    """The differences of k groups from the first; (k - 1, k)."""
+    return np.c_[-np.ones(k - 1), np.eye(k - 1)]

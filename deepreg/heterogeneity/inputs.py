@@ -12,6 +12,8 @@ from ..errors import DataError, OptionError
 from ..estimates import Estimates
 from ..sampling import Moments, Sampling
 
+MANY = 100_000  # rows of which a curve has fewer points, since each takes a number for each row
+
 
 @dataclass(frozen=True)
 class Sample:

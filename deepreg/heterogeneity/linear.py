@@ -9,11 +9,11 @@ import pandas as pd
 from ..errors import DataError
 from ..estimates import Estimates
 from ..report.table import Table
-from ..wald import WaldTest
+from ..wald import WaldTest, hotelling
 from .diagnostic import Diagnostic
 from .groups import Groups, gates_of
 from .inputs import Sample, codes, sample, stacked
-from .regression import regress
+from .regression import freedom, regress
 
 
 @dataclass(frozen=True, repr=False)
@@ -189,15 +189,17 @@ def residual_calibration(
 class Projection(Diagnostic):
     """Coefficients of the effect on covariates, with the joint test of all but the intercept."""
 
+    freedom: float = float("inf")  # degrees of freedom of the covariance of all but the intercept
+
     @property
     def title(self) -> str:
         return "Best linear projection of the effect"
 
     @property
     def test(self) -> WaldTest:
-        """The joint test that no covariate moves the effect: no heterogeneity along them."""
+        """The joint F test that no covariate moves the effect: no heterogeneity along them."""
         kept = [name for name in self.estimates.names if name.split(": ")[-1] != "Intercept"]
-        return self.estimates.select(kept).wald("no covariate moves the effect")
+        return hotelling(self.estimates.select(kept).wald("no covariate moves the effect"), self.freedom)
 
     def tables(self, alpha: float = 0.05) -> tuple[Table, ...]:
         return (Table.from_frame(self.frame(alpha), notes=(f"{self.test}",)),)
@@ -225,7 +227,9 @@ def projection(
     Returns
     -------
     Projection
-        With the joint Wald test of all covariates as `test`.
+        With the joint Wald test of all covariates as `test`. A robust covariance of many coefficients is noisy, and
+        chi-squared tests with it reject too often, so the test is the approximate Hotelling test of Pustejovsky and
+        Tipton (2018), Journal of Business & Economic Statistics 36(4): F with fewer degrees of freedom than rows.
 
     Raises
     ------
@@ -254,7 +258,9 @@ def projection(
 
 def projection_of(rows: Sample, columns: np.ndarray, names: Sequence[str], vcov: str | None = None) -> Projection:
     """projection() of checked inputs: columns (n, m) without the intercept."""
-    return Projection(regress(rows, np.c_[np.ones(rows.n), columns], ["Intercept", *names], vcov))
+    every = np.c_[np.ones(rows.n), columns]
+    found = regress(rows, every, ["Intercept", *names], vcov)
+    return Projection(found, freedom=freedom(rows, every, np.eye(every.shape[1])[1:]))
 
 
 def numbers(given: object, n: int, names: Sequence[str] | None = None) -> tuple[np.ndarray, list[str]]:

@@ -104,7 +104,7 @@ def dr_loss(scores: Any, predictions: Any, *, weights: Any = None, cluster: Any 
     >>> bool(found.difference("noise", "truth").std_error[0] < found.estimates.std_error[0])
     True
     """
-    rules = _named(predictions)
+    rules = named(predictions)
     rows = _single(sample(scores, weights, cluster, **rules), "scores")
     gamma, w = rows.score[:, 0], rows.weight
     return _losses("DR", rows, np.ones_like(gamma), rules, float((w * gamma).sum() / w.sum()))
@@ -146,7 +146,7 @@ def r_loss(outcome: Any, treatment: Any, predictions: Any, *, weights: Any = Non
     >>> bool(found.score.value[0] > 0.3)
     True
     """
-    rules = _named(predictions)
+    rules = named(predictions)
     rows = _single(sample(outcome, weights, cluster, treatment=treatment, **rules), "outcome")
     y, t, w = rows.score[:, 0], rows.column(treatment, "treatment"), rows.weight
     if not (t != 0).any():
@@ -154,7 +154,7 @@ def r_loss(outcome: Any, treatment: Any, predictions: Any, *, weights: Any = Non
     return _losses("R", rows, t, rules, float((w * y * t).sum() / (w * t**2).sum()))
 
 
-def _named(given: Any) -> dict[str, Any]:
+def named(given: Any) -> dict[str, Any]:
     """Predictions by name, of a mapping, a DataFrame, or an array (n,) or (n, k)."""
     if isinstance(given, pd.DataFrame):
         return {str(column): given[column] for column in given}

@@ -9,19 +9,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import charts
+from .. import charts, multiple
 from ..errors import OptionError
 from ..estimates import Estimates
 from ..level import check_alpha
 from ..report.table import Table
 from .diagnostic import Diagnostic
-from .inputs import Sample, array, sample
+from .inputs import MANY, Sample, array, sample
 
 if TYPE_CHECKING:
     from ..charts import Axes
 
+GIVEN = "Errors take the rule as given: known before, or learned from other rows."
 NONE, TREAT = "none", "treat"  # the two arms of a single score: nothing, whose score is 0, and the treatment
-POINTS = 50  # where a curve is shown unless asked for
+
+
+def points(n: int) -> int:
+    """Where a curve of n rows is shown unless asked for, each of which takes a number for each row."""
+    return 50 if n <= MANY else 20
 
 
 class Arms(NamedTuple):
@@ -38,7 +43,7 @@ def arms(scores: Any, cost: Any, weights: Any, cluster: Any, **beside: Any) -> A
     gamma, names = rows.score, rows.names
     if gamma.shape[1] == 1:
         gamma, names = np.c_[np.zeros(rows.n), gamma], (NONE, TREAT)
-    elif not isinstance(scores, pd.DataFrame):
+    elif not isinstance(scores, pd.DataFrame | Sample):
         names = tuple(str(j) for j in range(gamma.shape[1]))
     price = array(0.0 if cost is None else cost, "cost")
     n, many = gamma.shape
@@ -134,6 +139,105 @@ def policy_difference(
     return replace(values.linear(turn, np.zeros(len(others)), [f"{name} - {against}" for name in others]), null=None)
 
 
+@dataclass(frozen=True, repr=False)
+class Regret(Diagnostic):
+    """What policies lose against the best of them: its value less theirs, paired.
+
+    `estimates` are those of all policies but the best, whose name is `best`; their errors take for granted that it is
+    the best. `frame()` has upper limits that do not.
+    """
+
+    values: Estimates = field(kw_only=True)  # (k,) of all policies
+
+    @property
+    def title(self) -> str:
+        return f"Regret against {self.best}"
+
+    @property
+    def best(self) -> str:
+        """The policy with the largest estimated value."""
+        return self.values.names[int(self.values.value.argmax())]
+
+    def over(self, several: "Sequence[Regret]", estimates: Estimates) -> "Regret":
+        """`estimates` are the values."""
+        return regret_of(estimates)
+
+    def upper(self, alpha: float = 0.05, draws: int = 9999, rng: object = 0) -> pd.Series:
+        """Limits that the regrets of all k policies against the best in truth are below, with probability 1 - alpha.
+
+        The largest over j of value(j) - value(k) + c se(j, k), with c the quantile of the largest deviation of all
+        pairs, by Gaussian multipliers: multiple comparisons with the best (Hsu 1984, Annals of Statistics 12(3)).
+        """
+        alpha, value, cov = check_alpha(alpha), self.values.value, self.values.cov
+        variance = np.diag(cov)
+        error = np.sqrt(np.clip(variance[:, None] + variance - 2 * cov, 0, None))  # [k, j]
+        normal = multiple.normal_draws(cov, draws, rng)
+        apart = normal[:, None, :] - normal[:, :, None]  # (draws, k, j)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.where(error > 1e-12 * variance.max() ** 0.5, apart / error, 0.0)
+        limit = float(np.quantile(z.max((1, 2)), 1 - alpha))
+        found = (value - value[:, None] + limit * error).max(1)
+        return pd.Series(found, list(self.values.names))
+
+    def frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """By policy, the best first: its value, regret, std err, interval, and upper limit (see `upper`)."""
+        low, high = self.estimates.interval(check_alpha(alpha)).T
+        columns = {"regret": self.estimates.value, "std err": self.estimates.std_error, "low": low, "high": high}
+        table = pd.DataFrame(columns, list(self.estimates.names)).sort_values("regret", kind="stable")
+        table = pd.concat([pd.DataFrame(dict.fromkeys(columns, 0.0), [self.best]), table])
+        table.insert(0, "value", pd.Series(self.values.value, list(self.values.names))[table.index])
+        return table.assign(upper=self.upper(alpha)[table.index])
+
+
+def regret(
+    scores: Any, policies: Mapping[str, Any], *, cost: Any = None, weights: Any = None, cluster: Any = None
+) -> Regret:
+    """What each policy loses against the best of them and of giving one arm to all, with paired errors.
+
+    Parameters
+    ----------
+    scores, policies, cost, weights, cluster
+        As in `policy_value`. Each arm for all is a policy besides, called "all: treat" and so on.
+
+    Returns
+    -------
+    Regret
+        Influence values are those of the best value less each other one. Where two policies are about as good, the
+        best is chosen by noise, and its value is too high; `upper` counts that.
+
+    Raises
+    ------
+    OptionError, DataError
+        As `policy_value`.
+
+    References
+    ----------
+    Athey and Wager (2021), Econometrica 89(1); Hsu (1984), Annals of Statistics 12(3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from deepreg.heterogeneity import regret
+    >>> effect = np.array([3.0, -1.0, 2.0, -2.0])
+    >>> found = regret(effect, {"positive": effect > 0})
+    >>> found.best, found.estimate.to_dict()
+    ('positive', {'all: none': 1.25, 'all: treat': 0.75})
+    """
+    found = arms(scores, cost, weights, cluster)
+    every = {f"all: {arm}": np.repeat(arm, found.rows.n) for arm in found.names}
+    return regret_of(policy_value(scores, {**policies, **every}, cost=cost, weights=weights, cluster=cluster))
+
+
+def regret_of(values: Estimates) -> Regret:
+    """Of the values of policies."""
+    names = values.names
+    best = int(values.value.argmax())
+    turn = np.delete(np.eye(len(names))[best] - np.eye(len(names)), best, 0)
+    others = [name for j, name in enumerate(names) if j != best]
+    notes = (f"{names[best]!r} is taken for the best; `upper` holds whichever is, for all policies together.", GIVEN)
+    return Regret(replace(values.linear(turn, np.zeros(len(others)), others), null=None), notes, values=values)
+
+
 def assigned(rule: Any, known: Sequence[str], rows: int, name: str) -> np.ndarray:
     """The probability of each arm in each row under a policy; (n, arms)."""
     given, many = np.asarray(rule), len(known)
@@ -155,9 +259,6 @@ def assigned(rule: Any, known: Sequence[str], rows: int, name: str) -> np.ndarra
     return np.c_[1 - share, share]
 
 
-GIVEN = "Errors take the rule as given: known before, or learned from other rows."
-
-
 @dataclass(frozen=True, repr=False)
 class ValueCurve(Diagnostic):
     """The value of treating where the priority is above the cost, along the cost, beside treating all and nobody.
@@ -166,7 +267,7 @@ class ValueCurve(Diagnostic):
     """
 
     cost: np.ndarray = field(kw_only=True)  # (m,)
-    everyone: Estimates = field(kw_only=True)  # (m,) of treating all
+    score: torch.Tensor = field(kw_only=True)  # (n, 1)
     share: np.ndarray = field(kw_only=True)  # (m,) treated
 
     @property
@@ -174,14 +275,26 @@ class ValueCurve(Diagnostic):
         return "Value against cost"
 
     @cached_property
+    def everyone(self) -> Estimates:
+        """The value of treating all. (m,)"""
+        return replace(self.estimates, psi=(self.score - torch.as_tensor(self.cost))[None], known=None)
+
+    @cached_property
     def advantage(self) -> Estimates:
         """Value of the rule less that of the better of all and nobody, as estimated; paired. (m,)
 
         Where all and nobody are equally good, noise decides which is better, and the advantage is a little too low.
         """
-        assert self.estimates.psi is not None and self.everyone.psi is not None
-        better = torch.as_tensor(self.everyone.value > 0)
-        return replace(self.estimates, psi=self.estimates.psi - self.everyone.psi * better, known=None)
+        assert self.estimates.psi is not None
+        better = torch.as_tensor(self._all > 0).to(self.score)
+        psi = torch.addcmul(self.estimates.psi, self.score, better, value=-1.0)
+        return replace(self.estimates, psi=psi.add_(better * torch.as_tensor(self.cost)), known=None)
+
+    @property
+    def _all(self) -> np.ndarray:
+        """Values of treating all, without their errors; (m,)."""
+        weight = self.estimates.sampling.weight
+        return float(weight @ self.score[:, 0] / weight.sum()) - self.cost
 
     def frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """By cost: share treated, value, std err, its interval and joint band, value of treating all, advantage."""
@@ -190,7 +303,7 @@ class ValueCurve(Diagnostic):
         columns = {
             "share": self.share, "value": self.estimates.value, "std err": self.estimates.std_error, "low": low,
             "high": high, "lower": band["lower"].to_numpy(), "upper": band["upper"].to_numpy(),
-            "all": self.everyone.value, "advantage": self.advantage.value, "advantage se": self.advantage.std_error,
+            "all": self._all, "advantage": self.advantage.value, "advantage se": self.advantage.std_error,
         }  # fmt: skip
         return pd.DataFrame(columns, index=pd.Index(self.cost, name="cost"))
 
@@ -219,7 +332,8 @@ def value_against_cost(
     priority : (n,)
         What is compared with the cost: a predicted effect, in units of the outcome, that never saw the row's outcome.
     costs : sequence of numbers, optional
-        By default 50 from 0 (or the least priority, where that is above) to the 99th percentile of the priority.
+        By default 50 (of more than 100,000 rows 20) from 0 (or the least priority, where that is above) to the 99th
+        percentile of the priority.
     weights, cluster : (n,), optional
 
     Returns
@@ -245,10 +359,9 @@ def value_against_cost(
     s, w = rows.column(priority, "priority"), rows.weight
     high = float(np.quantile(s, 0.99))
     low = min(max(0.0, float(s.min())), high - 1e-3 * abs(high))
-    c = np.linspace(low, high, POINTS) if costs is None else np.atleast_1d(array(costs, "costs"))
-    treated = (s[:, None] > c).astype(np.float64)  # (n, m)
-    names = tuple(f"cost {one:.4g}" for one in c)
-    value = rows.estimates(names, treated * (rows.score - c))
-    everyone = rows.estimates(names, rows.score - c)
-    share = (w[:, None] * treated).sum(0) / w.sum()
-    return ValueCurve(value, (GIVEN,), cost=c, everyone=everyone, share=share)
+    c = np.linspace(low, high, points(rows.n)) if costs is None else np.atleast_1d(array(costs, "costs"))
+    net, treated = rows.score - c, s[:, None] > c  # (n, m)
+    net *= treated
+    value = rows.estimates(tuple(f"cost {one:.4g}" for one in c), net)
+    share = (w @ treated) / w.sum()
+    return ValueCurve(value, (GIVEN,), cost=c, score=torch.as_tensor(rows.score), share=share)

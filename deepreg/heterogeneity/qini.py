@@ -14,7 +14,7 @@ from ..level import check_alpha
 from ..report.table import Table
 from .diagnostic import Diagnostic
 from .inputs import Sample, array, sample
-from .policy import GIVEN, POINTS
+from .policy import GIVEN, points
 
 if TYPE_CHECKING:
     from ..charts import Axes
@@ -130,7 +130,8 @@ def qini(
     cost : number, (arms,) or like scores
         Above 0, in any unit: that of the budget.
     spend : sequence of numbers, optional
-        Budgets for each row; by default 50 up to the limit, at which all rewards above 0 are taken.
+        Budgets for each row; by default 50 (of more than 100,000 rows 20) up to the limit, at which all rewards above 0
+        are taken.
     weights, cluster : (n,), optional
 
     Returns
@@ -170,7 +171,7 @@ def qini(
     limit = float(path.spend[-1])
     some = np.bincount(path.row, minlength=n) > 0
     window = n**-0.2 / 16 * limit * float(rows.weight.sum() / rows.weight[some].sum())
-    b = np.linspace(0, limit, POINTS + 1)[1:] if spend is None else budgets(spend)
+    b = np.linspace(0, limit, points(n) + 1)[1:] if spend is None else budgets(spend)
     notes = (f"Nothing more is spent beyond {limit:.4g}, where predicted rewards end.", GIVEN)
     return QiniCurve(
         _at(path, rows, window, b), notes, spend=b, limit=limit, path=path, rows=rows, window=window

@@ -78,9 +78,16 @@ class Ranking:
         total = weight[-1]
         return np.interp(share * total, weight, summed) / total
 
-    def inside(self, share: np.ndarray) -> np.ndarray:
-        """The part of each row's tied group that is among the top `share` (q,), of a single block; (n, q)."""
+    def pieces(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The piece of each row (n,), and the part of a piece's rows among the top `share` (q,); (pieces, q).
+
+        Of a single block. A piece lies between two of the shares, where the part is 0 or 1, or is a group of tied rows
+        across one of them, so that there are at most 2 q + 1.
+        """
         size = np.bincount(self.tie, self.weight)
-        above = np.cumsum(size) - size
-        part = (share * size.sum() - above[:, None]) / size[:, None]  # (groups, q)
-        return np.clip(part, 0.0, 1.0)[self.tie]
+        above, border = np.cumsum(size) - size, share * size.sum()
+        across = np.searchsorted(above, border, side="left") - 1
+        first = np.unique(np.r_[0, across, across + 1].clip(0, len(size) - 1))  # group that a piece starts with
+        part = np.clip((border - above[first][:, None]) / size[first][:, None], 0.0, 1.0)
+        rows = np.diff(np.searchsorted(self.tie, np.r_[first, len(size)]))
+        return np.repeat(np.arange(len(first)), rows), np.where(share == 1, 1.0, part)

@@ -44,6 +44,31 @@ def regress(rows: Sample, columns: np.ndarray, names: Sequence[str], vcov: str |
     return Estimates(labels, psi, sampling, known=known, groupable=False)
 
 
+def freedom(rows: Sample, columns: np.ndarray, hypothesis: np.ndarray) -> float:
+    """Degrees of freedom of the robust covariance of `hypothesis` (q, k) times the coefficients on columns (n, k).
+
+    A sum of squares is chi-squared with those of a Wishart matrix that has the same total variance, where errors of
+    rows are normal with one variance (Pustejovsky and Tipton 2018, Journal of Business & Economic Statistics 36(4),
+    approximate Hotelling test; leverages, of a smaller order, are left aside). With u the rows' parts of the estimate,
+    scaled so that the sum of u u' is 1, and A its sum over a cluster, they are q (q + 1) over the sum of
+    tr(A)^2 + tr(A^2); m scores together multiply q and the first part by m and m^2, the second by m. Of two clusters
+    the fewer.
+    """
+    x, w, many = np.asarray(columns, dtype=np.float64), rows.weight / rows.weight.sum(), rows.score.shape[1]
+    part = (x * w[:, None]) @ np.linalg.solve((x * w[:, None]).T @ x, hypothesis.T)  # (n, q)
+    part = np.linalg.solve(np.linalg.cholesky(part.T @ part), part.T).T
+    q = part.shape[1] * many
+    size = (part**2).sum(1)
+    if rows.sampling.kind != "cluster":
+        return float(q * (q + 1) / ((many**2 + many) * (size**2).sum()))
+    found = []
+    for code in rows.sampling.cluster.numpy().T:
+        within = np.stack([np.bincount(code, a * b) for a in part.T for b in part.T], 1)  # (G, q q)
+        found.append(q * (q + 1) / (many**2 * np.bincount(code, size) @ np.bincount(code, size)
+                                    + many * (within**2).sum()))  # fmt: skip
+    return float(min(found))
+
+
 def _adjusted(rows: Sample, psi: Tensor, columns: np.ndarray, vcov: str) -> tuple[Tensor, Tensor]:
     """Coefficients (m k,) and their covariance (m k, m k) from residuals that are divided by what leverage leaves."""
     x = torch.as_tensor(columns)

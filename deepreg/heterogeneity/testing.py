@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from .linear import numbers, projection_of, slopes
 from .ranking import Ranking
 from .rates import TARGETS, values
 
+NONE = (float("nan"), float("nan"))
 GUARD = np.sqrt(2.0)  # see HeterogeneityTest
 
 REMEDY = (
@@ -23,6 +25,14 @@ REMEDY = (
     "rejects in 86% of samples without any. Predict each fold by functions that did not see it and give its label, or "
     "type folds='holdout' where they were learned from other data altogether."
 )
+
+
+class Found(NamedTuple):
+    """One test."""
+
+    statistic: float
+    degrees: tuple[float, float]  # of an F test
+    kind: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +47,7 @@ class HeterogeneityTest(Summarised):
     3 to 4% with networks and in 7 to 8% with smooth functions (benchmarks/heterogeneity.py).
     """
 
-    table: pd.DataFrame  # statistic, df, P>|z| and P>z of each test, and how it is meant
+    table: pd.DataFrame  # statistic, df, df denom, P>|z| and P>z of each test, and how it is meant
     folds: int  # 1 where effects were learned from other data
 
     @property
@@ -56,7 +66,7 @@ class HeterogeneityTest(Summarised):
         return float(self.table["P>z"].iloc[0])
 
     def frame(self) -> pd.DataFrame:
-        """The tests: statistic, df (of chi-squared tests), P>|z|, P>z (one-sided) and what kind of test it is."""
+        """The tests: statistic, df and df denom (of F tests), P>|z|, P>z (one-sided) and what kind of test it is."""
         return self.table
 
     def summary(self) -> Summary:
@@ -67,9 +77,8 @@ class HeterogeneityTest(Summarised):
                 "Guarded: z of cross-fitted effects over sqrt(2), a heuristic: of simulated data without "
                 "heterogeneity it rejects 3 to 8% at a level of 5%. Unguarded z reject too often."
             )
-        return Summary(
-            "Test for heterogeneity", (), (Table.from_frame(self.table, formats={"df": ".0f"}),), tuple(notes)
-        )
+        shown = Table.from_frame(self.table, formats={"df": ".0f", "df denom": ".1f"})
+        return Summary("Test for heterogeneity", (), (shown,), tuple(notes))
 
 
 def heterogeneity_test(
@@ -129,22 +138,22 @@ def heterogeneity_test(
     )  # fmt: skip
     if len(rows.names) > 1:
         raise DataError(f"scores has {len(rows.names)} columns; a test is of one effect, so give one of them.")
-    found: dict[str, tuple[float, float, str]] = {}  # statistic, degrees of freedom or NaN, how it is meant
+    found: dict[str, Found] = {}
     place = rows.column(priority, "priority")
     count = 1
     if isinstance(folds, str):
         if folds != "holdout":
             raise OptionError(f"folds={folds!r}: give a label for each row, or 'holdout'.")
         z = _ratio(rows, place, np.zeros(rows.n, dtype=np.int64), target)
-        found[f"{target}"] = (z, np.nan, "effects from other data")
+        found[f"{target}"] = Found(z, NONE, "effects from other data")
         found |= _slope(rows, place, None, "effects from other data")
     else:
         fold = codes(folds, rows.n, "folds")[0]
         count = int(fold.max()) + 1
         z = _ratio(rows, place, fold, target)
-        found[f"{target} of folds, guarded"] = (z / GUARD, np.nan, "heuristic")
+        found[f"{target} of folds, guarded"] = Found(z / GUARD, NONE, "heuristic")
         found |= _slope(rows, place, fold, "heuristic")
-        found[f"{target} of folds, unguarded"] = (z, np.nan, "rejects too often")
+        found[f"{target} of folds, unguarded"] = Found(z, NONE, "rejects too often")
         if sequential is not None:
             later = fold > 0
             some = rows.some(later)
@@ -152,11 +161,11 @@ def heterogeneity_test(
             if ahead.shape != (rows.n,):
                 raise DataError(f"sequential has shape {ahead.shape}; give one number for each of {rows.n} rows.")
             z = _ratio(some, some.column(ahead[later], "sequential"), fold[later] - 1, target)
-            found[f"{target} of later folds"] = (z, np.nan, "sequential")
+            found[f"{target} of later folds"] = Found(z, NONE, "sequential")
     if covariates is not None:
         columns, labels = numbers(covariates, rows.n, names)
         wald = projection_of(rows, columns, labels).test
-        found["projection on covariates"] = (wald.statistic, float(wald.df), "chi-squared")
+        found["projection on covariates"] = Found(wald.statistic, (float(wald.df), wald.df_denom), "F")
     return HeterogeneityTest(_table(found), count)
 
 
@@ -210,8 +219,9 @@ def median_test(several: Sequence[HeterogeneityTest]) -> HeterogeneityTest:
     first = several[0]
     statistic = np.median([one.table["statistic"].to_numpy() for one in several], 0)
     table = first.table
-    rows = zip(table.index, statistic, table["df"], table[""], strict=True)
-    return HeterogeneityTest(_table({name: (z, df, kind) for name, z, df, kind in rows}), first.folds)
+    degrees = table[["df", "df denom"]].itertuples(index=False, name=None)
+    rows = zip(table.index, statistic, degrees, table[""], strict=True)
+    return HeterogeneityTest(_table({name: Found(z, df, kind) for name, z, df, kind in rows}), first.folds)
 
 
 def _ratio(rows: Sample, priority: np.ndarray, fold: np.ndarray, target: str) -> float:
@@ -234,20 +244,21 @@ def _ratio(rows: Sample, priority: np.ndarray, fold: np.ndarray, target: str) ->
     return float((found.value[use] / error[use]).sum() / np.sqrt(correlation.sum()))
 
 
-def _slope(rows: Sample, effect: np.ndarray, fold: np.ndarray | None, how: str) -> dict[str, tuple[float, float, str]]:
+def _slope(rows: Sample, effect: np.ndarray, fold: np.ndarray | None, how: str) -> dict[str, Found]:
     """The calibration slope's z, guarded where effects are cross-fitted; nothing where effects do not vary."""
     try:
         z = float(slopes(rows, effect, fold).zvalues[1])
     except DataError:
         return {}
-    return {"slope": (z, np.nan, how)} if fold is None else {"slope, guarded": (z / GUARD, np.nan, how)}
+    return {"slope": Found(z, NONE, how)} if fold is None else {"slope, guarded": Found(z / GUARD, NONE, how)}
 
 
-def _table(found: dict[str, tuple[float, float, str]]) -> pd.DataFrame:
-    statistic, df, kind = (list(column) for column in zip(*found.values(), strict=True))
-    z, degrees = np.array(statistic), np.array(df)
-    joint = np.isfinite(degrees)
-    two = np.where(joint, stats.chi2.sf(z, np.where(joint, degrees, 1)), 2 * stats.norm.sf(np.abs(z)))
+def _table(found: dict[str, Found]) -> pd.DataFrame:
+    statistic, both, kind = (list(column) for column in zip(*found.values(), strict=True))
+    z, (df, denominator) = np.array(statistic), np.array(both).T
+    joint = np.isfinite(df)
+    tail = stats.f.sf(z, *np.where(joint, (df, denominator), 1.0))
+    two = np.where(joint, tail, 2 * stats.norm.sf(np.abs(z)))
     one = np.where(joint, np.nan, stats.norm.sf(z))
-    columns = {"statistic": z, "df": degrees, "P>|z|": two, "P>z": one, "": kind}
+    columns = {"statistic": z, "df": df, "df denom": denominator, "P>|z|": two, "P>z": one, "": kind}
     return pd.DataFrame(columns, index=list(found))
