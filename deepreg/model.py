@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
@@ -34,10 +33,10 @@ from .splits import Splits
 from .structure import Standard, Structure, score_of
 from .summary import Facts
 from .theta import LEARNERS, Options, Theta
+from .threads import threads
 from .trainers import LBFGS, AdamW, Trainer
 from .units import Units, release
 
-THREADED = 20_000  # rows above which more than one thread is used
 LARGE = 5000  # rows above which minibatches, and two networks for each fold, are as accurate and cheaper
 
 
@@ -113,7 +112,7 @@ class Model:
         self.structure.pooled(self.structure.standard(u).units, weight[None])
         curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
         splits = self._splits(folds, members, repeats, draws, curvature.three_way).to(place)
-        with _threads(len(x)), _Bar(progress) as bar:
+        with threads(len(x)), _Bar(progress) as bar:
             options = replace(options, progress=bar.step)
             law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, bar.stage)
             theta = fitted.held_out(x, splits, centre)
@@ -172,7 +171,7 @@ class Model:
         options = Options(_learners(learners), network, trainer, _strength(penalty), place, draws)
         curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
         splits = self._splits(2, 1, -(-count // 2), draws, False).to(place)
-        with _threads(len(x)):
+        with threads(len(x)):
             law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, lambda name: None)
         return Replicates(fitted.plain(), law if isinstance(law, FittedLaw) and centre is not None else None)
 
@@ -329,18 +328,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise OptionError(f"device={name!r}: this machine has no CUDA device; use device='auto' or 'cpu'.")
     return device
-
-
-@contextmanager
-def _threads(rows: int) -> Iterator[None]:
-    """One thread for small samples, where the others wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    if rows <= THREADED:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Bar:
