@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .networks import MLP, Replicated
     from .pointwise import BootstrapInference
     from .report.etable import etable
+    from .risk_terrain import rtm
+    from .scorecards import scorecard
+    from .searching import search
     from .structural_model import StructuralModel as StructuralModel
     from .trainers import LBFGS, AdamW
 
@@ -29,6 +32,9 @@ _OBJECTS = {
     "best_combination": "best",
     "choice": "api",
     "load": "api",
+    "rtm": "risk_terrain",
+    "scorecard": "scorecards",
+    "search": "searching",
     "structural": "api",
     "BootstrapInference": "pointwise",
     "EstimatedLaw": "curvature",
@@ -74,6 +80,9 @@ __all__ = [
     "heterogeneity",
     "interop",
     "load",
+    "rtm",
+    "scorecard",
+    "search",
     "simulate",
     "structural",
     "targets",

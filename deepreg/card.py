@@ -33,7 +33,9 @@ class Card(Printed):
         what = "the risk" if self.logistic else f"the expected {self.outcome}"
         sign = f"{'1 / (1 + exp(-(' if self.logistic else ''}{self.intercept:.4f} + "
         end = f"{self.slope:.4f} score)))" if self.logistic else "score"
-        return Table.from_frame(frame, title="Points", formats={"points": ".0f"}, notes=(f"The score is the sum; {what} is {sign}{end}.",))
+        return Table.from_frame(
+            frame, title="Points", formats={"points": ".0f"}, notes=(f"The score is the sum; {what} is {sign}{end}.",)
+        )
 
     def summary(self) -> Summary:
         """Points, risks by score and the cost of rounding."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .errors import NotAvailable
-from .search import Found
+from .searching import Found
 from .submodels import Submodels
 
 
@@ -101,7 +101,9 @@ class Candidates:
         columns = self.columns(positions[None])
         theta = self.models.fit(columns, torch.ones_like(self.models.units.y)[None], self.start(positions[None])).theta
         out = (theta[0, self.base : columns.shape[1]] <= 0).numpy()
-        none = np.array([each.index(-1) if -1 in each else at for each, at in zip(self.options, positions, strict=True)])
+        none = np.array(
+            [each.index(-1) if -1 in each else at for each, at in zip(self.options, positions, strict=True)]
+        )
         return np.where(out, none, positions)
 
     def after(self, found: Found, positions: np.ndarray, values: np.ndarray, theta: Tensor) -> "Candidates":

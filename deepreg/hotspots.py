@@ -40,7 +40,9 @@ def flagged(score: np.ndarray, z: float | None = None, top: float | None = None)
         raise OptionError(f"z={z!r}: give a number of standard deviations, for example 2.")
     flag = np.asarray(score > score.mean() + z * score.std())
     if not flag.any():
-        raise OptionError(f"z={z:g} flags no place: the highest score is {(score.max() - score.mean()) / score.std():.2f}.")
+        raise OptionError(
+            f"z={z:g} flags no place: the highest score is {(score.max() - score.mean()) / score.std():.2f}."
+        )
     return flag
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .families import Logit
 from .minimise import minimise
-from .search import branch
+from .searching import branch
 from .submodels import IndexLoss
 from .units import Units
 
@@ -19,7 +19,7 @@ CELLS = 10  # columns of 0 and 1 up to which their 2^k cells stand for the rows
 
 
 class Cards(NamedTuple):
-    """Integer cards, best first, and what is known of the others; as in `search.Found`."""
+    """Integer cards, best first, and what is known of the others; as in `searching.Found`."""
 
     points: np.ndarray  # (R, p), 0 where a column has none
     values: np.ndarray  # (R,) mean loss

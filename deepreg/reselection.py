@@ -125,6 +125,8 @@ def _tabled(pool: Candidates, chosen: np.ndarray, looked: int) -> Stability:
             rows.append((name, column or "none", times / draws, "yes" if column == fitted[name] else ""))
     columns = pd.DataFrame(rows, columns=["set", "column", "share", "chosen by the fit"])
     every = Counter(map(tuple, chosen.tolist())).most_common()
-    models = pd.DataFrame([[named[s][at] or "none" for s, at in enumerate(one)] for one, _ in every], columns=list(pool.names))
+    models = pd.DataFrame(
+        [[named[s][at] or "none" for s, at in enumerate(one)] for one, _ in every], columns=list(pool.names)
+    )
     models["share"] = [times / draws for _, times in every]
     return Stability(columns, models, draws, looked, int(np.prod(pool.shape)))

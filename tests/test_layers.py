@@ -12,19 +12,19 @@ import deepreg
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"units", "errors", "version", "call"},
-    {"seeds"},
+    {"seeds", "threads", "hotspots"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "minimise", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve", "plots"}
     | {"pointwise", "arrays"},
-    {"instruments"},
+    {"instruments", "rules", "submodels"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
     | {"charts"},
-    {"theta", "report.summary", "report"},
-    {"law", "censoring", "projection", "spread"},
-    {"choicesets"},
-    {"information"},
+    {"theta", "report.summary", "report", "dropout"},
+    {"law", "censoring", "projection", "spread", "searching", "card"},
+    {"choicesets", "factors", "lattice"},
+    {"information", "reselection"},
     {"curvature", "targets", "estimates"},
     {"influence", "summary", "comparison", "asked", "best", "heterogeneity", "treatments"},
     {"kept", "reading", "rows"},
@@ -33,8 +33,8 @@ LAYERS = (
     {"shapes", "page", "effects"},
     {"persist"},
     {"results", "diagnostics"},
-    {"model", "interop", "report.column", "population"},
-    {"api", "report.printing", "report.notes"},
+    {"model", "interop", "report.column", "population", "terrain"},
+    {"api", "report.printing", "report.notes", "risk_terrain", "scorecards"},
     {"report.etable", "estimator"},
     {"structural_model"},
     {"simulate"},

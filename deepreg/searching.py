@@ -162,7 +162,9 @@ def search(
         empty = [name for name, each in zip(names, options, strict=True) if not each]
         raise OptionError(f"candidates= has no option for {empty[0]!r}." if empty else "candidates= is empty.")
     if method not in (None, "exact", "beam"):
-        raise OptionError(f"method={method!r}: allowed are 'exact' and 'beam'; None chooses by the number of candidates.")
+        raise OptionError(
+            f"method={method!r}: allowed are 'exact' and 'beam'; None chooses by the number of candidates."
+        )
     shape = tuple(map(len, options))
     size = math.prod(shape)
     values = criterion if batched else _one_by_one(names, options, criterion)
@@ -204,9 +206,7 @@ def _descend(
     """Leaves with their values, how many values were computed, and the least bound of what was left out for `width`."""
     nodes, seen, dropped = np.zeros((1, 0), dtype=np.int64), 0, np.inf
     for level, count in enumerate(shape, 1):
-        nodes = np.concatenate(
-            [np.repeat(nodes, count, 0), np.tile(np.arange(count), len(nodes))[:, None]], 1
-        )
+        nodes = np.concatenate([np.repeat(nodes, count, 0), np.tile(np.arange(count), len(nodes))[:, None]], 1)
         value = _each(criterion if level == len(shape) else bound, nodes)
         seen += len(nodes)
         near = value <= most if np.isfinite(most) else np.isfinite(value)
@@ -276,16 +276,16 @@ def _one_by_one(
     return values
 
 
-def _start(
-    names: tuple[str, ...], options: tuple[tuple[Any, ...], ...], start: Mapping[str, Any] | None
-) -> np.ndarray:
+def _start(names: tuple[str, ...], options: tuple[tuple[Any, ...], ...], start: Mapping[str, Any] | None) -> np.ndarray:
     given = dict(start or {})
     if set(given) - set(names):
         raise OptionError(f"start= names {sorted(set(given) - set(names))}, but candidates= has {list(names)}.")
     for name, each in zip(names, options, strict=True):
         if name in given and given[name] not in each:
             raise OptionError(f"start= has {given[name]!r} for {name!r}, which is none of its options.")
-    return np.array([each.index(given[name]) if name in given else 0 for name, each in zip(names, options, strict=True)])
+    return np.array(
+        [each.index(given[name]) if name in given else 0 for name, each in zip(names, options, strict=True)]
+    )
 
 
 def _count(size: int) -> str:

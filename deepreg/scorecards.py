@@ -17,7 +17,7 @@ from .errors import DataError, FormulaError, OptionError
 from .formula import split
 from .lattice import Cards, LinearCards, LogitCards, logistic
 from .rules import rules
-from .search import Found
+from .searching import Found
 from .threads import threads
 
 LIMIT = 200_000  # partial cards kept at a level
@@ -227,7 +227,9 @@ class FittedScorecard:
         """The score of the rows used, or of other data; on the caller's index, NaN where a value is missing."""
         design = self.design if new is None else self.design.new(new)
         score = design.units.d[:, 1:].numpy() @ self.cards.points[0]
-        return pd.Series(score, index=design.rows).reindex(range(len(design.index))).set_axis(design.index).rename("score")
+        return (
+            pd.Series(score, index=design.rows).reindex(range(len(design.index))).set_axis(design.index).rename("score")
+        )
 
     def predict(self, new: object = None) -> pd.Series:
         """The probability of 1, or the expected outcome; rows as in score()."""
@@ -282,7 +284,9 @@ class FittedScorecard:
             "no columns": error(0 * y),
         }  # fmt: skip
         frame = pd.DataFrame({"MSE": rows})
-        return frame.assign(**{"above the card": frame["MSE"] - frame.loc["card", "MSE"], "R²": 1 - frame["MSE"] / np.var(y)})
+        return frame.assign(
+            **{"above the card": frame["MSE"] - frame.loc["card", "MSE"], "R²": 1 - frame["MSE"] / np.var(y)}
+        )
 
     def __repr__(self) -> str:
         return f"<deepreg FittedScorecard of {self.design.formula!r}: loss {self.loss:.6f}, {self.found.method}>"

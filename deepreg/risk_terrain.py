@@ -20,7 +20,7 @@ from .errors import DataError, FormulaError, NotAvailable, OptionError
 from .families import Family
 from .formula import near, split
 from .model import Model
-from .search import LIMIT, Found, search
+from .searching import LIMIT, Found, search
 from .seeds import generator
 from .structure import Structure
 from .submodels import Submodels
@@ -269,7 +269,9 @@ def _numbers(opened: Any, named: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
     for name, columns in named.items():
         for column in columns:
             if not pd.api.types.is_numeric_dtype(clean[column].dtype):
-                raise DataError(f"sets[{name!r}]: the column {column!r} is no number. Code it as 0 and 1, or leave it out.")
+                raise DataError(
+                    f"sets[{name!r}]: the column {column!r} is no number. Code it as 0 and 1, or leave it out."
+                )
     return frame.assign(**{one: series.astype("float64") for one, series in clean.items()})
 
 
