@@ -1,4 +1,4 @@
-"""Hotspots: how many events of a period fall into the places that a forecast flagged, against their share of the area."""
+"""Hotspots: how many events of a period fall into places that a forecast flagged, against their share of the area."""
 
 from typing import NamedTuple
 

@@ -60,8 +60,8 @@ def minimise(
     derivatives : (G, P) -> gradient (G, P) and Hessian (G, P, P).
     start : (G, P), inside the bounds; G problems may be one function from G starts.
     lower, upper : (P,) or (G, P), infinite where there is none. At a bound that the gradient pushes against, a
-        parameter is held, exactly on the bound, as it is where the two bounds are equal, and Newton's step is that of the others (the active sets of Nocedal and
-        Wright 2006, chapter 16).
+        parameter is held, exactly on the bound, as it is between equal bounds, and Newton's step is that of the others
+        (the active sets of Nocedal and Wright 2006, chapter 16).
     watch : called with theta and the gradient before every step; what it raises ends the search.
     steps : the largest number of them.
 

@@ -87,7 +87,7 @@ def without_intercept(part: Part, parsed: Parsed, alternative: str) -> Part:
 
 
 def check_regressors(part: Part, d: np.ndarray, parsed: Parsed, collinear: bool = False) -> None:
-    """DataError for regressors that are constant, too many or, unless they may be, collinear; FormulaError where there are none."""
+    """DataError for regressors that are constant, too many, or collinear unless they may be; FormulaError for none."""
     n, k = d.shape
     formula = parsed.text
     empty = [str(term) for term, names in part.terms() if not names]

@@ -38,8 +38,8 @@ class Stability(Printed):
         shares = Table.from_frame(self.columns.set_index("column"), title="Share of samples that choose a column",
                                   formats={"share": ".2f"})  # fmt: skip
         shown = self.models.head(10)
-        models = Table.from_frame(shown.set_axis(range(1, len(shown) + 1)), title="Share of samples that choose a model",
-                                  formats={"share": ".2f"})  # fmt: skip
+        models = Table.from_frame(shown.set_axis(range(1, len(shown) + 1)), formats={"share": ".2f"},
+                                  title="Share of samples that choose a model")  # fmt: skip
         header = (("Bootstrap samples:", f"{self.draws:,}"), ("Candidates:", f"{self.looked:,} of {self.of:,}"))
         return Summary("Stability of the selection", header, (shares, models))
 

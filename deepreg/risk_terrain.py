@@ -16,7 +16,8 @@ from . import families
 from .call import Call
 from .design import Design, build
 from .dropout import dropout
-from .errors import DataError, FormulaError, NotAvailable, OptionError
+from .errors import DataError, FormulaError, OptionError
+from .factors import Candidates
 from .families import Family
 from .formula import near, split
 from .model import Model
@@ -24,7 +25,6 @@ from .searching import LIMIT, Found, search
 from .seeds import generator
 from .structure import Structure
 from .submodels import Submodels
-from .factors import Candidates
 from .terrain import Terrain
 from .threads import threads
 from .units import Units
@@ -183,6 +183,7 @@ class RiskTerrain:
         before: Candidates | None,
     ) -> Candidates:  # fmt: skip
         pool = pool.started(before)
+        assert pool.begin is not None, "started() fits it"
         if how == "dropout":
             picked = dropout(pool.models, pool.begin[0], pool.base, pool.options, steps, generator(rng))
             chosen = pool.pruned(picked)
@@ -201,9 +202,22 @@ class RiskTerrain:
             return values
 
         candidates = dict(zip(pool.names, pool.named(), strict=True))
+        if not self.none:
+            self._check_signs(pool)
         found = search(candidates, criterion, method=how, batched=True, limit=limit, width=width)
-        positions, values, thetas = zip(*seen, strict=True)
-        return pool.after(found, np.concatenate(positions), np.concatenate(values), torch.cat(thetas))
+        positions, each, thetas = zip(*seen, strict=True)
+        return pool.after(found, np.concatenate(positions), np.concatenate(each), torch.cat(thetas))
+
+    def _check_signs(self, pool: Candidates) -> None:
+        """DataError for a set that has to be in the model, and of which no column has a coefficient above 0 alone."""
+        for name, options in zip(pool.names, pool.options, strict=True):
+            alone = torch.tensor([[*range(pool.base), one] for one in options])
+            fits = pool.models.fit(alone, torch.ones_like(pool.models.units.y)[None])
+            if not bool((fits.theta[:, pool.base] > 0).any()):
+                raise DataError(
+                    f"The set {name!r} has no column with a coefficient above 0, even alone, but none=False asks for "
+                    "one of every set. Use none=True, or leave the set out."
+                )
 
     def _final(self, family: str, pool: Candidates) -> Any:
         """The chosen model, fitted as any other regression, to the rows of the search."""
@@ -211,7 +225,7 @@ class RiskTerrain:
         every = tuple(column for columns in self.sets.values() for column in columns)
         text = " + ".join([self.design.formula, *(f"`{one}`" for one in chosen)])
         design = build(text, self.frame, assignment=every, **self.options)
-        dropped = {_cause(cause): count for cause, count in design.dropped.items()}
+        dropped = {_cause(cause): count for cause, count in self.design.dropped.items()}
         kind = families.get(family)
         bound, units = kind.bind(design.units, design.levels)
         design = replace(design, units=units, dropped=dropped)
@@ -257,7 +271,7 @@ def _refuse_used(named: Mapping[str, tuple[str, ...]], design: Design) -> None:
     for name, columns in named.items():
         if both := [column for column in columns if column in used]:
             raise OptionError(
-                f"sets[{name!r}] holds {both[0]!r}, which {design.formula!r} or exposure= has already. Take it out of one."
+                f"sets[{name!r}] holds {both[0]!r}, which the formula or exposure= has already. Take it out of one."
             )
 
 
@@ -276,7 +290,7 @@ def _numbers(opened: Any, named: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
 
 
 def _usable(named: Mapping[str, tuple[str, ...]], design: Design) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """The columns of each set that vary, and notes on the others; DataError for a set without any, or that separates."""
+    """The columns of each set that vary, and notes on others; DataError for a set without any, or that separates."""
     kept, notes = {}, []
     events = design.units.y.numpy() > 0
     for name, columns in named.items():
@@ -290,8 +304,8 @@ def _usable(named: Mapping[str, tuple[str, ...]], design: Design) -> tuple[dict[
         for column, one in values.items():
             if column not in flat and not events[one == one.min()].any():
                 raise DataError(
-                    f"The column {column!r} of the set {name!r} separates the places: none with {column} = {one.min():g} "
-                    f"has any {design.outcome!r}, so its coefficient is infinite. Leave the column out."
+                    f"The column {column!r} of the set {name!r} separates the places: none with {column} = "
+                    f"{one.min():g} has any {design.outcome!r}, so its coefficient is infinite. Leave the column out."
                 )
         if flat:
             notes.append(f"Of the set {name!r}, {', '.join(flat)} took one value and was left out.")

@@ -46,7 +46,7 @@ class Rule:
     def _column(self, language: str) -> str:
         if self.column is None:
             raise NotAvailable(
-                f"The term {self.term!r} is no single column, cut() of one, or level of a factor, so the score cannot be "
+                f"The term {self.term!r} is no column, cut() of one, or level of a factor, so the score cannot be "
                 f"written in {language}. Make it a column of the data and name that in the formula."
             )
         return self.column

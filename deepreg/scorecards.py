@@ -101,7 +101,7 @@ def scorecard(
     return Scorecard(design, family, allowed, min(most, p))
 
 
-def _points(given: Iterable[int] | None, family: str) -> np.ndarray | None:
+def _points(given: Any, family: str) -> np.ndarray | None:
     if given is None:
         return None if family == "linear" else np.array([one for one in range(-5, 6) if one])
     values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
@@ -119,9 +119,9 @@ def _refuse_separation(design: Design) -> None:
         low, high = one[y], one[~y]
         if low.min() > high.max() or high.min() > low.max():
             raise DataError(
-                f"The column {name!r} separates {design.outcome!r} perfectly: all its values where {design.outcome} is 1 "
-                "are on one side of those where it is 0. No score has a finite slope then; leave the column out, or use "
-                "it as the rule it is."
+                f"The column {name!r} separates {design.outcome!r} perfectly: all values where that is 1 are on "
+                "one side of those where it is 0. No score has a finite slope then; leave the column out, or use it as "
+                "the rule it is."
             )
 
 
@@ -150,8 +150,8 @@ class Scorecard:
         if self.family == "logit" and cards.values[0] < SEPARATED:
             used = [name for name, one in zip(self.design.terms[1:], cards.points[0], strict=True) if one]
             raise DataError(
-                f"{', '.join(map(repr, used))} together separate {self.design.outcome!r} perfectly, so that no score has "
-                "a finite slope. Use fewer terms=, or leave one of them out."
+                f"{', '.join(map(repr, used))} together separate {self.design.outcome!r} perfectly, so that no score "
+                "has a finite slope. Use fewer terms=, or leave one of them out."
             )
         return FittedScorecard(self.design, self.family, cards, self.points)
 
@@ -217,7 +217,7 @@ class FittedScorecard:
         )  # fmt: skip
 
     def pool(self) -> pd.DataFrame:
-        """All cards found next to the best: points of every column used in any of them, the loss, and how far behind."""
+        """All cards found next to the best: points of every column used in any, the loss, and how far behind it is."""
         used = np.flatnonzero((self.cards.points != 0).any(0))
         labels = [rule.label for rule in rules(self.design)[1:]]
         table = pd.DataFrame(self.cards.points[:, used], columns=[labels[j] for j in used])
@@ -256,11 +256,12 @@ class FittedScorecard:
         used = np.flatnonzero(points)
         if self.family == "linear":
             return self._linear_costs(points, used, x, y)
-        own, loss = self._logistic(x[:, used], y)
+        own, _ = self._logistic(x[:, used], y)
         most = float(np.abs(self.points).max()) if self.points is not None else 5.0
         rough = np.round(own[1:] * most / np.abs(own[1:]).max())
         every = {
-            "card": x @ points, "rounded coefficients": x[:, used] @ rough, "same columns, unrounded": x[:, used] @ own[1:],
+            "card": x @ points, "rounded coefficients": x[:, used] @ rough,
+            "same columns, unrounded": x[:, used] @ own[1:],
             "all columns, unrounded": x @ self._logistic(x, y)[0][1:],
         }  # fmt: skip
         rows = {name: (self._logistic(one[:, None], y)[1], _auc(one, y)) for name, one in every.items()}

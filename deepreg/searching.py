@@ -81,7 +81,7 @@ class Found:
     @cached_property
     def _table(self) -> Table:
         frame = self.ties().head(10)
-        words = frame[list(self.names)].astype(object).map(lambda one: "-" if one is None else str(one))
+        words = frame[list(self.names)].astype(object).map(lambda one: "-" if pd.isna(one) else str(one))
         frame = pd.concat([words, frame[["value", "behind"]]], axis=1)
         return Table.from_frame(frame.set_axis(range(1, len(frame) + 1)), title="Best candidates")
 
@@ -173,8 +173,8 @@ def search(
     elif method == "exact" or (method is None and size <= limit):
         if size > limit:
             raise OptionError(
-                f"method='exact' would look at {_count(size)} candidates, more than limit={limit:,}. Raise limit=, give "
-                "fewer options, or use method='beam'."
+                f"method='exact' would look at {_count(size)} candidates, more than limit={limit:,}. Raise limit=, "
+                "give fewer options, or use method='beam'."
             )
         found = _all(shape, values, keep)
     else:
@@ -188,8 +188,9 @@ def branch(
 ) -> tuple[np.ndarray, np.ndarray, int, int, float]:  # fmt: skip
     """Candidates built option by option, without those that `bound` rules out; what Found holds after its options.
 
-    Candidates at most `margin` times the least value above it are found too. Where more than `limit` partial candidates are left at a
-    level, those first in `rank` (by default in the bound) are kept, and the least bound of the others enters the gap.
+    Candidates at most `margin` times the least value above it are found too. Where more than `limit` partial candidates
+    are left at a level, those first in `rank` (by default in the bound) are kept, and the least bound of the others
+    enters the gap.
     """
     dive = _descend(shape, criterion, bound, rank, DIVE, np.inf)
     least = dive[1].min(initial=np.inf)
@@ -197,6 +198,8 @@ def branch(
     positions, values = np.concatenate([positions, dive[0]]), np.concatenate([values, dive[1]])
     positions, first = np.unique(positions, axis=0, return_index=True)
     positions, values = _sorted(positions, values[first], keep)
+    near = values <= values[0] + margin * abs(values[0])
+    positions, values = positions[near], values[near]
     return positions, values, math.prod(shape), seen + dive[2], float(min(dropped, values[0]))
 
 
@@ -260,8 +263,8 @@ def _each(criterion: Criterion, positions: np.ndarray) -> np.ndarray:
     values = np.concatenate(parts) if parts else np.empty(0)
     if values.shape != (len(positions),):
         raise OptionError(
-            f"criterion gave {values.shape} values for {len(positions)} candidates; with batched=True it takes positions "
-            "(C, D) and gives an array (C,)."
+            f"criterion gave {values.shape} values for {len(positions)} candidates; with batched=True it takes "
+            "positions (C, D) and gives an array (C,)."
         )
     return np.where(np.isnan(values), np.inf, values)
 

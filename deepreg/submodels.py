@@ -12,7 +12,7 @@ from .minimise import State, minimise
 from .units import Units, blocks
 
 ENTRIES = 1_000_000  # numbers in the regressors of a block of choices
-FAR = 25.0  # standard deviations of a regressor times its coefficient, beyond which a fit has run off
+OFF = 1e-6  # a last step that moves an index by more than it, and the loss by nothing: a coefficient that runs off
 
 
 class Fits(NamedTuple):
@@ -65,7 +65,8 @@ class Submodels:
         loss = IndexLoss(self.family, self.units, d, share)
         found = minimise(loss.value, loss.derivatives, start.clamp(lower, upper), lower=lower, upper=upper, steps=60)
         size = (d.square() @ share[:, :, None])[:, :, 0].sqrt()
-        far = (found.theta[:, : d.shape[1]].abs() * size > FAR).any(1)
+        at, step = (one[:, : d.shape[1]] * size for one in (found.theta, found.step))
+        far = (step.abs() > OFF * (1 + at.abs())).any(1)
         lost = (found.state != State.DONE) | far
         return Fits(found.theta, torch.where(lost, torch.inf, found.value), ~found.free)
 

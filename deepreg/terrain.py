@@ -3,19 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
 
 from . import hotspots
 from .columns import pick, plain, table
 from .errors import DataError, OptionError
 from .factors import Candidates
-from .reselection import Stability, reselect
 from .report.summary import Summary
 from .report.table import Table
+from .reselection import Stability, reselect
 from .results import Results
 from .threads import threads
 
@@ -79,7 +79,8 @@ class Terrain:
         frame = pd.DataFrame(
             {
                 "set": [of.get(term, "") for term in terms], "IRR": np.exp(b), "std err": np.exp(b) * error,
-                "P>|z|": self.results.pvalues[terms], f"[{alpha / 2:g}": interval[:, 0], f"{1 - alpha / 2:g}]": interval[:, 1],
+                "P>|z|": self.results.pvalues[terms],
+                f"[{alpha / 2:g}": interval[:, 0], f"{1 - alpha / 2:g}]": interval[:, 1],
             },
             index=terms,
         )  # fmt: skip
@@ -99,7 +100,7 @@ class Terrain:
             near = one.found.ties(within + best - one.found.value) if one.found.value <= best + within else None
             if near is None:
                 continue
-            size = one.base + near[list(one.names)].notna().sum(1) + len(one.models.family.extra)
+            size = one.base + near[list(one.names)].notna().sum(axis=1) + len(one.models.family.extra)
             llf = (size * math.log(self.results.nobs) - near["value"]) / 2
             parts.append(near[list(one.names)].assign(family=name, llf=llf, bic=near["value"]))
         found = pd.concat(parts).sort_values("bic", kind="stable", ignore_index=True)
@@ -161,7 +162,7 @@ class Terrain:
         at[design.outcome] = design.units.y.numpy()
         for name in more:
             at[name] = self._values(name, "outcome")
-        by = self.chosen or [np.zeros(len(at))]
+        by: Any = self.chosen or [np.zeros(len(at))]
         found = at.groupby(by, as_index=bool(self.chosen)).sum()
         found = found.iloc[np.argsort(-(found["expected"] / found["places"]).to_numpy(), kind="stable")]
         last = found[(more or [design.outcome])[-1]]
@@ -180,10 +181,11 @@ class Terrain:
         design, expected = self.results.design, self._risk()
         terms = [design.terms.index(one) for one in self.chosen]
         d = design.units.d[:, terms].numpy()
+        low, b = d.min(0) if terms else 0.0, self.params[self.chosen]
         score = (expected - expected.mean()) / expected.std()
         values = {
-            "expected": expected, "risk": np.exp((d - d.min(0)) @ self.params[self.chosen].to_numpy()) if terms else 1.0,
-            "score": score, "percentile": 100 * stats.rankdata(expected) / len(expected), "hot": (score > z).astype(float),
+            "expected": expected, "risk": np.exp((d - low) @ b.to_numpy()) if terms else 1.0,
+            "score": score, "percentile": 100 * stats.rankdata(expected) / len(expected), "hot": (score > z) * 1.0,
         }  # fmt: skip
         found = pd.DataFrame(values, index=design.rows).reindex(range(len(design.index))).set_axis(design.index)
         named = list(dict.fromkeys([*self.chosen, *columns]))
@@ -229,7 +231,7 @@ class Terrain:
         values = column.to_numpy("float64")[self.results.design.rows]
         if not np.isfinite(values).all():
             raise DataError(
-                f"{role}={name!r} is missing in {int((~np.isfinite(values)).sum())} of the {len(values):,} places used. "
+                f"{role}={name!r} is missing in {int((~np.isfinite(values)).sum())} of {len(values):,} places. "
                 "Fill it, or fit with subset= to the places that have it."
             )
         return values

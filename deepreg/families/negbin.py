@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..units import Units
 from .base import Family, chained, natural, started, weighted
-from .counting import Law, NegbinLaw
+from .counting import NegbinLaw
 
 _GONE = 1e-7  # a variance above the mean, or a share of zeros, that is next to nothing
 
