@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .penalties import RateGap, Rounding
     from .pointwise import BootstrapInference
     from .report.etable import etable
+    from .risk_terrain import rtm
+    from .scorecards import scorecard
+    from .searching import search
     from .structural_model import StructuralModel as StructuralModel
     from .tradeoffs import tradeoff
     from .trainers import LBFGS, Adam, AdamW
@@ -34,6 +37,9 @@ _OBJECTS = {
     "best_combination": "best",
     "choice": "api",
     "load": "loading",
+    "rtm": "risk_terrain",
+    "scorecard": "scorecards",
+    "search": "searching",
     "structural": "api",
     "logit": "aliases",
     "negbin": "aliases",
@@ -99,6 +105,9 @@ __all__ = [
     "penalties",
     "poisson",
     "probit",
+    "rtm",
+    "scorecard",
+    "search",
     "simulate",
     "structural",
     "targets",

@@ -187,6 +187,7 @@ def build(
     outcome: str = "number",
     context: Mapping[str, Any] | None = None,
     packed: tuple[str, str] | None = None,
+    collinear: bool = False,
 ) -> Design:
     """Read a formula against data: the design of `outcome ~ structural terms | features | controls`.
 
@@ -201,7 +202,7 @@ def build(
     `context` holds names the formula may use besides columns (functions, constants). `packed` names the columns of the
     unit and of the alternative inside it, of data with a row for each alternative: the outcome is then 1 for the
     alternative chosen and 0 for the others, features are constant within a unit, and structural terms have no
-    intercept, though they are coded as with one.
+    intercept, though they are coded as with one. `collinear` says that the structural terms may be.
 
     Raises FormulaError or DataError, saying what to type instead.
 
@@ -242,7 +243,7 @@ def build(
     d = matrices["regressors"]
     if inside is not None:
         d = inside.within(frame, d)
-    refusals.check_regressors(parts["regressors"], d, parsed)
+    refusals.check_regressors(parts["regressors"], d, parsed, collinear)
     recipe = Recipe(
         formula, parts["outcome"], parts["regressors"], parts.get("features"), parts.get("controls"), columns=columns,
         used=dict(parsed.columns), weights=weights, cluster=groups, context=borrowed, offsets=offsets,

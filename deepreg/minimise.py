@@ -60,8 +60,8 @@ def minimise(
     derivatives : (G, P) -> gradient (G, P) and Hessian (G, P, P).
     start : (G, P), inside the bounds; G problems may be one function from G starts.
     lower, upper : (P,) or (G, P), infinite where there is none. At a bound that the gradient pushes against, a
-        parameter is held, exactly on the bound, and Newton's step is that of the others (the active sets of Nocedal and
-        Wright 2006, chapter 16).
+        parameter is held, exactly on the bound, as it is between equal bounds, and Newton's step is that of the others
+        (the active sets of Nocedal and Wright 2006, chapter 16).
     watch : called with theta and the gradient before every step; what it raises ends the search.
     steps : the largest number of them.
 
@@ -96,7 +96,7 @@ def minimise(
 def _active(gradient: Tensor, hessian: Tensor, theta: Tensor, low: Tensor, high: Tensor) -> tuple[_Move, Tensor]:
     """The Newton step of the parameters that are not held at a bound, and which are; (G, P) bool."""
     bottom, top = theta <= low, theta >= high
-    held = (bottom & (gradient > 0)) | (top & (gradient < 0))
+    held = (bottom & (gradient > 0)) | (top & (gradient < 0)) | (bottom & top)
     move = _newton(gradient, hessian, held)
     # what the gradient pulls off its bound can be pushed back through it by the others' part of the step
     while bool((out := (bottom & (move.step < 0)) | (top & (move.step > 0))).any()):

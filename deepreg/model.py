@@ -1,8 +1,7 @@
 """The model and its fit: the pipeline from a design to results, on one screen."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
@@ -35,10 +34,10 @@ from .seeds import generator
 from .splits import Splits
 from .structure import Structure, score_of
 from .theta import LEARNERS, Options, Theta
+from .threads import threads
 from .trainers import LBFGS, Adam, AdamW, Trainer
 from .units import Units, release
 
-THREADED = 20_000  # rows above which more than one thread is used
 LARGE = 5000  # rows above which minibatches, and two networks for each fold, are as accurate and cheaper
 
 
@@ -146,7 +145,7 @@ class Model:
         self.structure.pooled(self.structure.standard(u).units, weight[None])
         curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
         splits = self._splits(folds, members, repeats, draws, curvature.three_way).to(place)
-        with _threads(len(x)), Bar(progress) as bar:
+        with threads(len(x)), Bar(progress) as bar:
             options = replace(options, progress=bar.step)
             law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, bar.stage)
             theta = fitted.held_out(x, splits, centre)
@@ -205,7 +204,7 @@ class Model:
         options = Options(_learners(learners), network, trainer, _strength(penalty), place, draws)
         curvature = _curvature(hessian, self.assignment, self.structure.family.lawful, self.design)
         splits = self._splits(2, 1, -(-count // 2), draws, False).to(place)
-        with _threads(len(x)):
+        with threads(len(x)):
             law, centre, fitted = self._learned(u, x, weight, splits, options, curvature, lambda name: None)
         return Replicates(fitted.plain(), law if isinstance(law, FittedLaw) and centre is not None else None)
 
@@ -261,7 +260,7 @@ class Model:
         u, _, weight = self._tensors(place)
         other = None if holdout is None else constants.held_out(self.design, self.structure, holdout)
         sampling = self._sampling(len(self.structure.names), place)
-        with _threads(self.design.n), Bar(progress) as bar:
+        with threads(self.design.n), Bar(progress) as bar:
             bar.stage("theta")
             options = constants.Options(trainer, start, starts, other, track, generator, bar.step, self.penalty)
             return constants.fit(self.design, self.structure, u, weight, sampling, call, options, again)
@@ -381,15 +380,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise OptionError(f"device={name!r}: this machine has no CUDA device; use device='auto' or 'cpu'.")
     return device
-
-
-@contextmanager
-def _threads(rows: int) -> Iterator[None]:
-    """One thread for small samples, where the others wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    if rows <= THREADED:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

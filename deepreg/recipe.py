@@ -57,9 +57,27 @@ def _standardize(
     return values / _state["sd"] if rescale else values
 
 
+@stateful_transform
+def _cut(x: Any, cuts: int = 9, at: Any = None, *, _state: dict[str, Any]) -> FactorValues[Any]:
+    """Indicators of x >= c at the observed values c next to `cuts` quantiles, at all of them where they are few, or at
+    those in `at`; together any step function of x with steps there."""
+    values = np.asarray(x, dtype="float64")
+    if not _state:
+        levels = np.unique(values)[1:]
+        if at is not None:
+            levels = np.unique(np.asarray(at, dtype="float64"))
+        elif len(levels) > cuts:
+            levels = np.unique(np.quantile(values, np.arange(1, cuts + 1) / (cuts + 1), method="higher"))
+            levels = levels[levels > values.min()]
+        _state.update(at=levels)
+    named = {f">= {int(one) if one == int(one) else float(one)!r}": (values >= one) * 1.0 for one in _state["at"]}
+    return FactorValues(named, kind="numerical", spans_intercept=False)
+
+
 TRANSFORMS: Mapping[str, Any] = {
     **{name: transform for name, transform in FORMULAIC.items() if name != "hashed"},  # buckets have no names
     "Surv": _durations,
+    "cut": _cut,
     "standardize": _standardize,
     "scale": _standardize,
     "bs": _spline(basis_spline, extend=True),

@@ -86,8 +86,8 @@ def without_intercept(part: Part, parsed: Parsed, alternative: str) -> Part:
     return part.without("Intercept")
 
 
-def check_regressors(part: Part, d: np.ndarray, parsed: Parsed) -> None:
-    """DataError for regressors that are constant, too many or collinear; FormulaError where there are none."""
+def check_regressors(part: Part, d: np.ndarray, parsed: Parsed, collinear: bool = False) -> None:
+    """DataError for regressors that are constant, too many, or collinear unless they may be; FormulaError for none."""
     n, k = d.shape
     formula = parsed.text
     empty = [str(term) for term, names in part.terms() if not names]
@@ -106,6 +106,8 @@ def check_regressors(part: Part, d: np.ndarray, parsed: Parsed) -> None:
         raise DataError(
             f"The structural terms of {formula!r} make {k} columns, but only {n} rows are used. Use fewer terms."
         )
+    if collinear:
+        return
     norms = np.sqrt((d**2).sum(axis=0))
     r = np.asarray(np.linalg.qr(d / norms, mode="r"))
     dependent = np.flatnonzero(np.abs(np.diag(r)) < COLLINEAR)

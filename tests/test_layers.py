@@ -12,19 +12,19 @@ import deepreg
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"units", "errors", "version", "call", "certificate", "progress"},
-    {"seeds"},
+    {"seeds", "threads", "hotspots"},
     {"families", "design", "networks", "splits", "datasets", "report.render", "hypotheses", "multiple", "sampling"}
     | {"files", "wald", "plots", "minimise", "basis", "evidence", "stacking", "document", "tables"}
     | {"report.style", "report.word", "report.printed", "report.covariance", "level"},
     {"structure", "trainers", "nodes", "report.table", "report.alignment", "report.tidy", "additive", "curve"}
     | {"pointwise", "arrays"},
-    {"instruments", "classical", "bounds", "track", "penalties"},
+    {"instruments", "classical", "bounds", "track", "penalties", "rules", "submodels"},
     {"coordinates", "goodness", "specification", "prediction", "covariance", "equivalence", "report.regression_table"}
     | {"charts"},
-    {"theta", "report.summary", "report", "penalised", "parity"},
-    {"law", "censoring", "projection", "spread"},
-    {"choicesets"},
-    {"information"},
+    {"theta", "report.summary", "report", "penalised", "parity", "dropout"},
+    {"law", "censoring", "projection", "spread", "searching", "card"},
+    {"choicesets", "factors", "lattice"},
+    {"information", "reselection"},
     {"curvature", "targets", "estimates"},
     {"influence", "summary", "comparison", "asked", "best", "heterogeneity", "treatments"},
     {"kept", "reading", "rows"},
@@ -36,9 +36,9 @@ LAYERS = (
     {"measures"},
     {"results", "diagnostics"},
     {"constant"},
-    {"model", "interop", "report.column", "population", "fair"},
+    {"model", "interop", "report.column", "population", "fair", "terrain"},
     {"tradeoffs"},
-    {"api", "report.printing", "report.notes"},
+    {"api", "report.printing", "report.notes", "risk_terrain", "scorecards"},
     {"aliases", "loading", "report.etable", "estimator"},
     {"structural_model"},
     {"simulate"},

@@ -123,3 +123,11 @@ def test_bounds_that_block_a_step_are_met_in_few_of_them() -> None:
     found = minimise(loss, derivatives, start, lower=torch.zeros(3).double())
     assert (found.state == State.DONE).all()
     assert found.steps <= 8  # 19 by halving alone
+
+
+def test_a_parameter_between_equal_bounds_is_held_though_the_loss_is_free_of_it() -> None:
+    bounds = {"lower": torch.tensor([-9.0, 2.0]).double(), "upper": torch.tensor([9.0, 2.0]).double()}
+    found = problem(lambda theta: (theta[:, 0] - 1).square(), torch.tensor([[0.0, 2.0]]).double(), **bounds)
+    assert found.state.tolist() == [State.DONE]
+    assert found.theta.tolist() == [[1.0, 2.0]]
+    assert found.free.tolist() == [[True, False]]

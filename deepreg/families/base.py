@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NotAvailable
-from ..units import Units
+from ..units import NOTHING, Units
 
 NODES = 20  # of the quadrature over the outcome
 
@@ -188,6 +188,20 @@ class Family:
                 for j in range(theta.shape[-1])
             ]
         return score.detach(), torch.stack(columns, -1)
+
+    def natural_loss(self, u: Units, *z: Tensor) -> Tensor:
+        """The loss of each unit at a linear index (G, n) and ancillary parameters (G, 1); u.d is not read. -> (G, n).
+
+        For families that read the regressors through one linear index.
+        """
+        one = u._replace(d=torch.ones_like(u.mask)[..., None], offset=NOTHING)
+        return self.loss(one, torch.stack(torch.broadcast_tensors(*z), -1))
+
+    def natural_derivatives(self, u: Units, *z: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, ...], ...]]:
+        """The gradient of natural_loss() in its S arguments, and S rows of its Hessian; (G, n) each."""
+        one = u._replace(d=torch.ones_like(u.mask)[..., None], offset=NOTHING)
+        score, core = self.derivatives(one, torch.stack(torch.broadcast_tensors(*z), -1))
+        return score.unbind(-1), tuple(row.unbind(-1) for row in core.unbind(-2))
 
     def information(self, u: Units, theta: Tensor) -> Tensor:
         """E[Hessian | d, x] at theta, free of y; (..., P) -> (..., P, P).

@@ -26,6 +26,17 @@ class Logit(Family):
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return torch.sigmoid(index(u, theta))
 
+    def natural_loss(self, u: Units, *z: Tensor) -> Tensor:
+        if type(self) is not Logit:
+            return Family.natural_loss(self, u, *z)
+        return torch.nn.functional.softplus(z[0]) - u.y * z[0]
+
+    def natural_derivatives(self, u: Units, *z: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, ...], ...]]:
+        if type(self) is not Logit:
+            return Family.natural_derivatives(self, u, *z)
+        mean = torch.sigmoid(z[0])
+        return (mean - u.y,), ((mean * (1 - mean),),)
+
     def variance(self, u: Units, theta: Tensor) -> Tensor:
         mean = self.mean(u, theta)
         return mean * (1 - mean)

@@ -25,6 +25,13 @@ class Poisson(Multiplicative):
         eta = index(u, theta)
         return eta.exp() - u.y * eta
 
+    def natural_loss(self, u: Units, *z: Tensor) -> Tensor:
+        return z[0].exp() - u.y * z[0]
+
+    def natural_derivatives(self, u: Units, *z: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, ...], ...]]:
+        mean = z[0].exp()
+        return (mean - u.y,), ((mean,),)
+
     def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         return -float(((self.loss(u, theta) + (u.y + 1).lgamma()) * weight).sum())
 

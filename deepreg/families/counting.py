@@ -73,6 +73,38 @@ class NegbinLaw:
         size = (-log_alpha).exp()
         return y * eta - (y + size) * _softplus(eta + log_alpha) + _rising(y, size) - (y + 1).lgamma()
 
+    def table(self, y: Tensor, eta: Tensor, log_alpha: Tensor) -> Tensor:
+        """log_mass() of counts y (n,), at a dispersion (G, 1) that is the same for all; (G, n).
+
+        What depends on the count and the dispersion alone is computed once for each different count.
+        """
+        levels, place = y.unique(return_inverse=True)
+        size = (-log_alpha).exp()
+        fixed = _rising(levels, size) - (levels + 1).lgamma()
+        return y * eta - (y + size) * _softplus(eta + log_alpha) + fixed[:, place]
+
+    def slopes_of_table(
+        self, y: Tensor, eta: Tensor, log_alpha: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, ...], ...]]:
+        """Gradient and Hessian of -table() in eta and log_alpha; (G, n) each.
+
+        Cameron and Trivedi (2013), section 3.3, in log alpha. With r = 1 / alpha and q = alpha mu / (1 + alpha mu),
+        d/dr of r log(1 + alpha mu) is log(1 + alpha mu) - q.
+        """
+        levels, place = y.unique(return_inverse=True)
+        size = (-log_alpha).exp()
+        part = torch.sigmoid(eta + log_alpha)  # q
+        total = (y + size) * part
+        rise = torch.digamma(levels + size) - torch.digamma(size)
+        bend = torch.polygamma(1, levels + size) - torch.polygamma(1, size)
+        first = levels - size * rise  # of -rising in log alpha, where rising has -y log(r)
+        second = size * rise + size.square() * bend
+        logs = size * _softplus(eta + log_alpha)
+        cross = total * (1 - part)
+        of_alpha = total - logs - first[:, place]
+        both = cross - 2 * size * part + logs - second[:, place]
+        return (total - y, of_alpha), ((cross, cross - size * part), (cross - size * part, both))
+
     def zero(self, *z: Tensor) -> Tensor:
         eta, log_alpha = z
         return (-log_alpha).exp() * _softplus(eta + log_alpha)

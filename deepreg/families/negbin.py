@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..units import Units
 from .base import Family, chained, natural, started, weighted
-from .counting import Law, NegbinLaw
+from .counting import NegbinLaw
 
 _GONE = 1e-7  # a variance above the mean, or a share of zeros, that is next to nothing
 
@@ -30,12 +30,18 @@ class NegativeBinomial(Family):
 
     name: ClassVar[str] = "negbin"
     log_link: ClassVar[bool] = True
-    law: ClassVar[Law] = NegbinLaw()
+    law: ClassVar[NegbinLaw] = NegbinLaw()
     extra: ClassVar[tuple[str, ...]] = NegbinLaw.extra
     outcome_free: ClassVar[bool] = False
 
     def loss(self, u: Units, theta: Tensor) -> Tensor:
         return -self.law.log_mass(u.y, *natural(u, theta))
+
+    def natural_loss(self, u: Units, *z: Tensor) -> Tensor:
+        return -self.law.table(u.y, *z)
+
+    def natural_derivatives(self, u: Units, *z: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, ...], ...]]:
+        return self.law.slopes_of_table(u.y, *z)
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         return natural(u, theta)[0].exp()

@@ -17,6 +17,7 @@ from .processes import (
     tutorial,
     tutoring,
 )
+from .selection import recidivism, risk_terrain
 
 __all__ = [
     "Simulation",
@@ -31,6 +32,8 @@ __all__ = [
     "no_effect",
     "poisson_confounded",
     "price",
+    "recidivism",
+    "risk_terrain",
     "study",
     "tabulate",
     "tutorial",
