@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .report.etable import etable
     from .structural_model import StructuralModel as StructuralModel
     from .trainers import LBFGS, AdamW
+    from .trajectory_model import trajectories
 
     __version__: str
 
@@ -30,6 +31,7 @@ _OBJECTS = {
     "choice": "api",
     "load": "api",
     "structural": "api",
+    "trajectories": "trajectory_model",
     "BootstrapInference": "pointwise",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",
@@ -77,6 +79,7 @@ __all__ = [
     "simulate",
     "structural",
     "targets",
+    "trajectories",
 ]
 
 

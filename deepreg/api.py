@@ -239,9 +239,9 @@ def _model(
         frame = inspect.currentframe()
         caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
-    _check_context(context)
+    check_context(context)
     text, chosen, written = _system(formula, chosen)
-    _check_offset(chosen, offset, exposure)
+    check_offset(chosen, offset, exposure)
     design = build(
         text,
         data,
@@ -251,7 +251,7 @@ def _model(
         exposure=exposure,
         subset=subset,
         missing=missing,
-        assignment=assignment.columns if isinstance(assignment, KnownLaw) else (),
+        beside={"assignment": assignment.columns} if isinstance(assignment, KnownLaw) else None,
         outcome=chosen.outcome,
         context=context,
         packed=packed,
@@ -304,7 +304,7 @@ def _with_constants(structure: Structure, given: Any, design: Design) -> Structu
     return replace(structure, constant=tuple(name for name in known if name in names))
 
 
-def _check_offset(family: Family, offset: str | None, exposure: str | None) -> None:
+def check_offset(family: Family, offset: str | None, exposure: str | None) -> None:
     """OptionError for families without an index that they could be added to."""
     given = f"offset={offset!r}" if exposure is None else f"exposure={exposure!r}"
     if (offset is not None or exposure is not None) and family.shifted:
@@ -367,11 +367,11 @@ def load(
     if not isinstance(path, str | os.PathLike):
         raise OptionError(f"load() takes the path of a file, not {type(path).__name__}.")
     context = {} if context is None else context
-    _check_context(context)
+    check_context(context)
     return persist.load(path, Results, context, family)
 
 
-def _check_context(context: object) -> None:
+def check_context(context: object) -> None:
     if not isinstance(context, Mapping) or not all(isinstance(name, str) for name in context):
         raise OptionError(
             f"context={context!r}: give a mapping from names to functions and constants, e.g. {{'f': f}}."

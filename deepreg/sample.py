@@ -13,6 +13,12 @@ from deepreg.errors import DataError, OptionError
 
 CAUSES = {"outcome": "missing outcome", "regressors": "missing regressors"}
 CAUSES |= {"features": "missing regressors", "controls": "missing regressors", "assignment": "missing assignment"}
+CAUSES |= {
+    "unit": "missing unit",
+    "within": "missing time",
+    "inflate": "missing regressors",
+    "risk": "missing risk factor",
+}
 
 
 class Sample(NamedTuple):

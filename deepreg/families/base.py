@@ -121,9 +121,13 @@ class Family:
     def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Log-likelihood of the units at theta (n, P), each counted `weight` (n,) times; NaN where there is none.
 
-        For families whose loss is the whole negative log-likelihood.
+        For families whose loss is the negative log-likelihood, up to normaliser().
         """
-        return -float((self.loss(u, theta) * weight).sum())
+        return -float(((self.loss(u, theta) + self.normaliser(u)) * weight).sum())
+
+    def normaliser(self, u: Units) -> Tensor:
+        """What the loss leaves out of the negative log-likelihood, being free of theta; (...)."""
+        return u.y.new_zeros(())
 
     def mean(self, u: Units, theta: Tensor) -> Tensor:
         """E[y | d, x] at theta; (..., P) -> (...)."""
@@ -204,6 +208,11 @@ class Family:
         (..., P) -> (..., P, P).
         """
         raise NotImplementedError
+
+    @property
+    def likely(self) -> bool:
+        """Whether loss and normaliser() are the negative log-likelihood of one outcome."""
+        return type(self).log_likelihood is Family.log_likelihood and self.outcome == "number" and not self.labels
 
     @property
     def predicts(self) -> bool:

@@ -25,8 +25,8 @@ class Poisson(Multiplicative):
         eta = index(u, theta)
         return eta.exp() - u.y * eta
 
-    def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
-        return -float(((self.loss(u, theta) + (u.y + 1).lgamma()) * weight).sum())
+    def normaliser(self, u: Units) -> Tensor:
+        return (u.y + 1).lgamma()
 
     def variance(self, u: Units, theta: Tensor) -> Tensor:
         """That of the Poisson law, which the means do not need."""
