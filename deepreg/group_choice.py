@@ -1,6 +1,5 @@
 """How many groups: fits with different numbers of them, by information criteria and by held-out persons."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 import torch
 
 from . import mixing
-from .errors import DeepregWarning, OptionError
+from .errors import OptionError
 from .families import Mixture
 from .panels import People
 from .report.printed import Printed
@@ -29,7 +28,11 @@ class GroupChoice(Printed):
     results: Mapping[int, TrajectoryResults]
     held_out: Mapping[int, float]  # log-likelihood of persons that were left out, where asked
     by: tuple[str, ...]
-    flawed: tuple[int, ...]  # numbers whose fit runs off to infinity, or has a group that is as good as empty
+
+    @property
+    def flawed(self) -> tuple[int, ...]:
+        """The numbers of groups that the data do not hold."""
+        return tuple(number for number, made in self.results.items() if made.troubles)
 
     def frame(self) -> pd.DataFrame:
         """One row for each number of groups."""
@@ -37,7 +40,7 @@ class GroupChoice(Printed):
         for made in self.results.values():
             p = made.posterior.argmax(1)
             smallest = float(torch.bincount(p, minlength=made.mixture.groups).min()) / len(p)
-            hits, starts = reached(made)
+            hits, starts = reached(made.found)
             rows.append({
                 "P": len(made.theta), "llf": made.llf, "AIC": made.aic, "BIC": made.bic, "BIC obs": made.bic_obs,
                 "ICL": made.icl, "entropy": made.entropy, "smallest": smallest,
@@ -59,8 +62,8 @@ class GroupChoice(Printed):
         notes = [f"Number of groups by each criterion: {found}."]
         if self.flawed:
             notes.append(
-                f"With {', '.join(map(str, self.flawed))} groups a group is as good as empty or a parameter runs off "
-                "to infinity: the data hold fewer."
+                f"With {', '.join(map(str, self.flawed))} groups one is as good as empty, two are one, or a parameter "
+                "runs off to infinity: the data hold fewer."
             )
         notes.append("Standard errors of a fit that was chosen so are given the choice.")
         shown = frame.drop(columns=left)
@@ -103,17 +106,12 @@ def choose(
     kept = (fold[None] != torch.arange(folds)[:, None]).double()  # (F, n)
     results: dict[int, TrajectoryResults] = {}
     held: dict[int, float] = {}
-    flawed = []
     every = torch.ones(1, n, dtype=torch.float64)
     for number, mixture in mixtures.items():
         found = mixing.fit(mixture, people.units, every, starts, people.moving, rng)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            results[number] = ordered(people, mixture, found, formula, "classical")
-        if any(issubclass(one.category, DeepregWarning) for one in caught):
-            flawed.append(number)
+        results[number] = ordered(people, mixture, found, formula, "classical")
         if "cv" in by:
             fits: Any = mixing.fit(mixture, people.units, kept, min(starts, FEW), people.moving, rng)
             loss = mixture.loss(people.units, fits.theta[:, None]) + mixture.normaliser(people.units)  # (F, n)
             held[number] = -float((loss * (1 - kept)).sum())
-    return GroupChoice(results, held, tuple(by), tuple(flawed))
+    return GroupChoice(results, held, tuple(by))

@@ -17,6 +17,7 @@ from .units import Units
 SORTED, CLIMBED, REFINED = 3, 10, 100  # steps with given groups, of the EM algorithm, and of Newton's method
 ROUND = 4  # steps after which the problems that are done are left behind
 _SAME = 1e-8  # of the mean loss: two starts that differ by less have found the same maximum
+_VOID = 1e-7  # of the information in a person, for regressors of variance 1: what has less runs off to infinity
 _THIN = 1e-3  # of the spread of the outcome: a smaller standard deviation is that of a group without one
 
 
@@ -34,7 +35,7 @@ class Maximum(NamedTuple):
     theta: Tensor  # (B, P)
     value: Tensor  # (B,) mean loss
     gradient: Tensor  # (B,) largest entry of the gradient of the mean loss, in the coordinates it was found in
-    smallest: Tensor  # (B,) least eigenvalue of the Hessian, scaled to a diagonal of 1
+    smallest: Tensor  # (B,) least eigenvalue of the Hessian, for regressors of variance 1
     flat: Tensor  # (B, P) bool: runs off to infinity, or is at the bound of a scale
     covariance: Tensor  # (B, P, P) of a sum over units of weight 1: inverse of the Hessian of the summed loss
     starts: Tensor  # (B, S) mean loss that each start has come to
@@ -84,7 +85,8 @@ def fit(
         theta = _search(mixture, found.units, share, theta, lower, CLIMBED, complete=True).theta
     else:
         theta = theta.expand(sets * starts, -1).clone()
-    return _best(_refined(mixture, found.units, share, theta, lower), found, sets, weight)
+    end = _refined(mixture, found.units, share, theta, lower)
+    return _best(end, found, sets, weight, _unit(mixture, u))
 
 
 def _refined(mixture: Mixture, u: Units, share: Tensor, theta: Tensor, lower: Tensor) -> Minimum:
@@ -172,7 +174,15 @@ def _sorted(mixture: Mixture, u: Units, theta: Tensor, sets: int, starts: int, r
     return 0.9 * torch.nn.functional.one_hot(part, k).to(u.y) + 0.1 / k
 
 
-def _best(end: Minimum, found: Basis, sets: int, weight: Tensor) -> Maximum:
+def _unit(mixture: Mixture, u: Units) -> Tensor:
+    """What a parameter is measured in: the spread of the outcome, or 1 where the index is a logarithm; (P,)."""
+    free = mixture.component.log_link or mixture.component.binary
+    spread = 1.0 if free else float(u.y[u.mask > 0].std().clamp_min(1e-300))
+    first = [places[0][1] < mixture.widths[0] for places in mixture.places]
+    return torch.where(torch.tensor(first), spread, 1.0).double()
+
+
+def _best(end: Minimum, found: Basis, sets: int, weight: Tensor, unit: Tensor) -> Maximum:
     """The best start of each set of weights, those at a bound or without an end left out where others are there."""
     value = end.value.unflatten(0, (sets, -1))
     regular = ((end.state == State.DONE) & end.free.all(1)).unflatten(0, (sets, -1))
@@ -181,11 +191,10 @@ def _best(end: Minimum, found: Basis, sets: int, weight: Tensor) -> Maximum:
     ranked = torch.where(regular, ranked - _SAME, ranked)
     pick = ranked.argmin(1) + torch.arange(sets) * value.shape[1]
     hessian, gradient = end.hessian[pick], end.gradient[pick]
-    unit = hessian.diagonal(dim1=1, dim2=2).abs().clamp_min(1e-300).rsqrt()
-    values, vectors = torch.linalg.eigh(hessian * unit[:, :, None] * unit[:, None, :])
-    gone = values < 1e-9 * values.amax(1, keepdim=True)  # (B, P)
+    values, vectors = torch.linalg.eigh(hessian * unit[:, None] * unit)
+    gone = values < _VOID  # (B, P)
     inverse = torch.where(gone, 0.0, values.clamp_min(1e-300).reciprocal())
-    turn = found.turn @ (unit[:, :, None] * vectors)  # (B, P, P)
+    turn = found.turn @ (unit[:, None] * vectors)  # (B, P, P)
     covariance = (turn * inverse[:, None, :]) @ turn.mT / weight.sum(1)[:, None, None]
     share = (vectors**2 * gone[:, None, :]).sum(2)
     share = torch.where(end.free[pick], share, 1.0)

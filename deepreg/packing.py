@@ -140,7 +140,7 @@ def _check(
         row = given[twice].iloc[0]
         raise DataError(
             f"{int(twice.sum())} rows repeat an alternative of their unit, for example {alternative}="
-            f"{_plain(row[alternative])!r} of {unit}={_plain(row[unit])!r}. Keep one row for each alternative of each "
+            f"{plain(row[alternative])!r} of {unit}={plain(row[unit])!r}. Keep one row for each alternative of each "
             f"unit: data.drop_duplicates([{unit!r}, {alternative!r}])."
         )
     mend = "Average it within the unit, or put it before the bar."
@@ -152,7 +152,7 @@ def check_constant(frame: pd.DataFrame, unit: str, names: Iterable[str], what: s
     for name in names:
         different = frame.groupby(unit, observed=True, sort=False)[name].nunique() > 1
         if different.any():
-            example = _plain(different.index[different.to_numpy()][0])
+            example = plain(different.index[different.to_numpy()][0])
             raise DataError(
                 f"{what} {name!r} must be the same in all rows of a unit, but differs within "
                 f"{int(different.sum())} units, for example {unit}={example!r}. {mend}"
@@ -171,7 +171,7 @@ def chosen(packing: Packing, frame: pd.DataFrame, y: np.ndarray, outcome: str) -
     count = np.bincount(code, weights=y)
     if (bad := count != 1).any():
         first = int(np.flatnonzero(bad)[0])
-        example = _plain(packing.index[first])
+        example = plain(packing.index[first])
         raise DataError(
             f"Every unit must have chosen one alternative, but by {outcome!r} {int((count == 0).sum())} units chose "
             f"none and {int((count > 1).sum())} chose several; for example {packing.unit}={example!r} "
@@ -199,6 +199,6 @@ def cancelling(packing: Packing, frame: pd.DataFrame, d: np.ndarray, names: Sequ
     return found
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """A value as Python has it, whose text is that in the data."""
     return value.item() if isinstance(value, np.generic) else value

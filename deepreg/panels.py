@@ -15,7 +15,7 @@ from deepreg.design import Design, build
 from deepreg.errors import DataError, FormulaError
 from deepreg.families import Family
 from deepreg.formula import read, split
-from deepreg.packing import check_constant
+from deepreg.packing import check_constant, plain
 from deepreg.recipe import TRANSFORMS
 from deepreg.units import NOTHING, Units
 
@@ -39,7 +39,7 @@ class Waves:
             first = int(np.flatnonzero(twice)[0])
             raise DataError(
                 f"{int(twice.sum())} rows repeat a time of their person, for example {within.name}={time[first]:g} of "
-                f"{unit.name}={ids[code[first]]!r}. Keep one row for each person and time: "
+                f"{unit.name}={plain(ids[code[first]])!r}. Keep one row for each person and time: "
                 f"data.drop_duplicates([{unit.name!r}, {within.name!r}])."
             )
         order = np.lexsort((time, code))
@@ -136,7 +136,7 @@ class People:
         seen = outcome and all(name in known for name in wanted)
         needed = [self.unit, *self.risky, *((*self.regressors, self.within, *wanted) if seen else ())]
         extra = [name for name in (self.within, *self.regressors) if name in known]
-        frame = door.pick(table, [*needed, *extra], "New persons")
+        frame = door.pick(table, [*needed, *extra], "The table of new persons")
         frame = frame[frame[self.unit].notna()].reset_index(drop=True)
         ids = pd.Index(np.sort(np.asarray(frame[self.unit].unique())), name=self.unit)
         check_constant(frame, self.unit, self.risky, *RISK)

@@ -1,8 +1,7 @@
 """What a fitted group-based trajectory model knows: curves, membership, adequacy, forecasts, tests and tables."""
 
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from . import charts
-from .errors import DeepregWarning, OptionError
+from .errors import OptionError
 from .estimates import Estimates
 from .families import Mixture
 from .level import check_alpha
@@ -22,13 +21,14 @@ from .panels import People
 from .report.summary import Summary
 from .sampling import Moments, Sampling
 from .structure import score_of
-from .trajectory_tables import adequacy, summarise
+from .trajectory_tables import Fitted, adequacy, summarise
 from .wald import WaldTest
 
 if TYPE_CHECKING:
     from .plots import Axes as Axes
 
 SMALL = 0.01  # of the persons: a group with a smaller share is as good as empty
+_TWIN = 1e-3  # of the log-likelihood of any person: groups that differ by less are one
 _STEP = 1e-5  # of a parameter, for derivatives by central differences
 SHOWN = 100  # persons that a plot shows unless asked otherwise
 
@@ -166,6 +166,34 @@ class TrajectoryResults:
         people = self.people if data is None else self.people.new(data)
         return pd.Series(self._likelihood(people).numpy(), index=people.waves.ids, name="log_likelihood")
 
+    @cached_property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong with the groups, a sentence each: empty ones, twins, and what runs off to infinity."""
+        shares, found = self.shares.mean(0), []
+        small = [f"{name} ({float(one):.1%})" for name, one in zip(self.labels, shares, strict=True) if one < SMALL]
+        if small:
+            found.append(
+                f"As good as empty: {', '.join(small)} of {self.persons:,} persons. The data hold fewer than groups="
+                f"{self.mixture.groups}."
+            )
+        u = self.people.units
+        own = self.mixture.joint(u, self.theta) - self.mixture.log_shares(u, self.theta)
+        apart = (own[:, :, None] - own[:, None]).abs().amax(0)  # (K, K)
+        twins = [f"{self.labels[k]} and {self.labels[j]}" for j, k in (apart < _TWIN).nonzero().tolist() if k < j]
+        if twins:
+            found.append(
+                f"One curve for two groups: {', '.join(twins)}, so nothing tells their shares apart. The data hold "
+                f"fewer than groups={self.mixture.groups}."
+            )
+        gone = [name for name in self.flat if not (twins and name.startswith("P("))]
+        if gone:
+            found.append(
+                f"The likelihood has no maximum: {', '.join(gone)} run off to infinity, so they have no standard "
+                "errors. An outcome may be all but certain in the group, or there are no zeros in excess in it; ask "
+                "for fewer groups, lower orders, or other terms in inflate=."
+            )
+        return tuple(found)
+
     # groups ---------------------------------------------------------------------------------------------------------
     @property
     def labels(self) -> list[str]:
@@ -195,6 +223,11 @@ class TrajectoryResults:
         group[np.asarray(~np.isfinite(p).all(1))] = pd.NA
         return frame.assign(group=group, waves=people.waves.counts)
 
+    @property
+    def facts(self) -> Fitted:
+        """What the tables are made of."""
+        return Fitted(**{one.name: getattr(self, one.name) for one in fields(Fitted)})
+
     def adequacy(self) -> Summary:
         """How well persons are told apart: per group pi, share, APPA and OCC, and the relative entropy, with notes.
 
@@ -202,11 +235,11 @@ class TrajectoryResults:
         it, and OCC the odds of APPA over those of pi (Nagin 2005, chapter 5). The header lists what GRoLTS asks to be
         reported (van de Schoot et al. 2017). `to_frame()` has the numbers.
         """
-        return adequacy(self)
+        return adequacy(self.facts)
 
     def summary(self, alpha: float = 0.05) -> Summary:
         """The table: a block of coefficients for each group, then of membership."""
-        return summarise(self, alpha)
+        return summarise(self.facts, alpha)
 
     def curves(self, within: Sequence[float] | None = None, alpha: float = 0.05) -> pd.DataFrame:
         """The mean outcome of each group over time with intervals; index (group, time), columns coef, lower and upper.
@@ -307,7 +340,7 @@ def _scale(mixture: Mixture) -> tuple[Callable[[Tensor], Tensor], Callable[[Tens
 
 
 def ordered(people: People, mixture: Mixture, found: Maximum, formula: str, cov: str) -> TrajectoryResults:
-    """The results of the first set of weights, groups in the order of their mean outcome; warns of what is flat."""
+    """The results of the first set of weights, groups in the order of their mean outcome."""
     u, theta = people.units, found.theta[0]
     level = (mixture.means(u, theta) * u.mask[:, None]).sum((0, 2))  # (K,)
     order = level.argsort().tolist()
@@ -319,26 +352,4 @@ def ordered(people: People, mixture: Mixture, found: Maximum, formula: str, cov:
     names = after.names(people.terms)
     flat = tuple(name for name, one in zip(names, (turn.abs() @ found.flat[0].double() > 0), strict=True) if one)
     covariance = turn @ found.covariance[0] @ turn.T
-    made = TrajectoryResults(people, after, turn @ theta, covariance, flat, found, formula, cov)
-    _warn(made)
-    return made
-
-
-def _warn(made: TrajectoryResults) -> None:
-    shares = made.shares.mean(0)
-    small = [f"{name} ({float(one):.1%})" for name, one in zip(made.labels, shares, strict=True) if one < SMALL]
-    if small:
-        warnings.warn(
-            f"As good as empty: {', '.join(small)} of {made.persons} persons. The data hold fewer than groups="
-            f"{made.mixture.groups}; ask for fewer.",
-            DeepregWarning,
-            stacklevel=4,
-        )
-    if made.flat:
-        warnings.warn(
-            f"The likelihood has no maximum: {', '.join(made.flat)} run off to infinity, so they have no standard "
-            "errors. An outcome may be all but certain in the group, or there are no zeros in excess in it; ask for "
-            "fewer groups, lower orders, or leave inflate= out.",
-            DeepregWarning,
-            stacklevel=4,
-        )
+    return TrajectoryResults(people, after, turn @ theta, covariance, flat, found, formula, cov)

@@ -1,6 +1,7 @@
 """trajectories(): groups of persons whose outcomes follow different curves over time, and who belongs to which."""
 
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from . import families, mixing
 from .api import check_context, check_offset
-from .errors import DataError, OptionError
+from .errors import DataError, DeepregWarning, OptionError
 from .families import Family, Mixture
 from .group_choice import GroupChoice, choose
 from .panels import People, people
@@ -66,7 +67,10 @@ class TrajectoryModel:
         holds(mixture, self.people)
         every = torch.ones(1, len(self.people.waves.ids), dtype=torch.float64)
         found = mixing.fit(mixture, self.people.units, every, count, self.people.moving, generator(rng))
-        return ordered(self.people, mixture, found, self.formula, cov)
+        made = ordered(self.people, mixture, found, self.formula, cov)
+        for trouble in made.troubles:
+            warnings.warn(trouble, DeepregWarning, stacklevel=2)
+        return made
 
     def choose(
         self, groups: Iterable[int] = range(1, 7), by: str | Sequence[str] = ("bic", "icl", "cv"), *, folds: int = 5,

@@ -1,22 +1,47 @@
 """The tables of a fitted trajectory model, from its numbers."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
+from .estimates import Estimates
+from .families import Mixture
+from .mixing import Maximum
+from .panels import People
 from .report.summary import Summary
 from .report.table import Table
-
-if TYPE_CHECKING:
-    from .trajectory import TrajectoryResults as TrajectoryResults
 
 SURE, CLEAR = 0.7, 5.0  # APPA and OCC below which Nagin (2005) calls a group badly told apart
 _SAME = 1e-8
 
 
-def groups(made: "TrajectoryResults") -> pd.DataFrame:
+@dataclass(frozen=True)
+class Fitted:
+    """What the tables read of a fitted model."""
+
+    mixture: Mixture
+    people: People
+    found: Maximum
+    cov_type: str
+    labels: list[str]
+    persons: int
+    nobs: int
+    llf: float
+    aic: float
+    bic: float
+    bic_obs: float
+    entropy: float
+    posterior: Tensor
+    shares: Tensor
+    estimates: Estimates
+    troubles: tuple[str, ...]
+
+
+def groups(made: Fitted) -> pd.DataFrame:
     """pi, share, persons, APPA and OCC of each group."""
     p, count = made.posterior, made.mixture.groups
     likeliest = p.argmax(1)
@@ -32,7 +57,7 @@ def groups(made: "TrajectoryResults") -> pd.DataFrame:
     return pd.DataFrame(columns, index=made.labels)
 
 
-def adequacy(made: "TrajectoryResults") -> Summary:
+def adequacy(made: Fitted) -> Summary:
     """The table of groups, with a header of what a report of trajectories should say."""
     frame = groups(made)
     several = made.mixture.groups > 1
@@ -41,7 +66,7 @@ def adequacy(made: "TrajectoryResults") -> Summary:
         title="Groups",
         formats={"pi": ".3f", "share": ".3f", **({"APPA": ".3f", "OCC": ".4g"} if several else {})},
     )
-    notes = []
+    notes = list(made.troubles)
     empty = [name for name, size in frame["persons"].items() if size == 0]
     if empty:
         notes.append(f"No person's likeliest group is {', '.join(map(str, empty))}, so it has no APPA and no OCC.")
@@ -55,7 +80,7 @@ def adequacy(made: "TrajectoryResults") -> Summary:
     return Summary("Adequacy of the Groups", header, (table,), tuple(notes))
 
 
-def summarise(made: "TrajectoryResults", alpha: float) -> Summary:
+def summarise(made: Fitted, alpha: float) -> Summary:
     """Coefficients group by group, what all groups share, and membership."""
     frame = made.estimates.frame(alpha)
     pi = made.shares.mean(0)
@@ -69,7 +94,7 @@ def summarise(made: "TrajectoryResults", alpha: float) -> Summary:
     for label in made.labels[1:]:
         own = [name for name in frame.index if name.startswith(f"P({label}): ")]
         tables.append(_block(frame, own, f"P({label}): ", f"Membership of {label}, log odds against group 1"))
-    notes = [] if not made.flat else [f"Run off to infinity, and so without an error: {', '.join(made.flat)}."]
+    notes = list(made.troubles)
     dropped = sum(made.people.curve.dropped.values())
     if dropped:
         causes = ", ".join(f"{cause} {count:,}" for cause, count in made.people.curve.dropped.items())
@@ -82,7 +107,7 @@ def _block(frame: pd.DataFrame, names: list[str], prefix: str, title: str) -> Ta
     return Table.from_frame(frame.loc[names].rename(index=lambda name: name.removeprefix(prefix)), title=title)
 
 
-def _facts(made: "TrajectoryResults") -> tuple[tuple[str, str], ...]:
+def _facts(made: Fitted) -> tuple[tuple[str, str], ...]:
     counts = made.people.waves.counts
     low, high, alone = int(counts.min()), int(counts.max()), int((counts == 1).sum())
     waves = f"{low}" if low == high else f"{low} to {high}"
@@ -99,7 +124,7 @@ def _facts(made: "TrajectoryResults") -> tuple[tuple[str, str], ...]:
     )
 
 
-def _fit(made: "TrajectoryResults") -> tuple[tuple[str, str], ...]:
+def _fit(made: Fitted) -> tuple[tuple[str, str], ...]:
     kinds = {"classical": "observed information", "robust": "robust, by person"}
     return (
         ("Covariance:", kinds[made.cov_type]),
@@ -112,14 +137,14 @@ def _fit(made: "TrajectoryResults") -> tuple[tuple[str, str], ...]:
     )
 
 
-def reached(made: "TrajectoryResults") -> tuple[int, int]:
+def reached(found: Maximum) -> tuple[int, int]:
     """How many of the starts came to the maximum, and how many there were."""
-    values = made.found.starts[0]
-    return int(((values - made.found.value[0]).abs() < _SAME * (1 + made.found.value[0].abs())).sum()), len(values)
+    values, best = found.starts[0], found.value[0]
+    return int(((values - best).abs() < _SAME * (1 + best.abs())).sum()), len(values)
 
 
-def _certificate(made: "TrajectoryResults") -> tuple[tuple[str, str], ...]:
-    hits, starts = reached(made)
+def _certificate(made: Fitted) -> tuple[tuple[str, str], ...]:
+    hits, starts = reached(made.found)
     return (
         ("Starts at maximum:", f"{hits} of {starts}"),
         ("Largest gradient:", f"{float(made.found.gradient[0]):.1e}"),
