@@ -154,8 +154,8 @@ class People:
             if len(zeros.rows) < len(rows):
                 rows = rows.iloc[zeros.rows]
                 curve = self.curve.new(rows, outcome=True)
-        if len(rows):
-            self.component.check(curve.units, self.curve.outcome)
+        both = torch.cat([self.units.y[self.units.mask > 0], curve.units.y])  # what a sample must have, the fit's has
+        self.component.check(curve.units._replace(y=both), self.curve.outcome)
         waves = Waves.of(ids, rows[self.unit], rows[self.within])
         units = self.of(curve, zeros, risk, waves)
         return replace(self, curve=curve, zeros=zeros, waves=waves, units=units, last=last)

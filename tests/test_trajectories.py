@@ -1,6 +1,7 @@
 """Group-based trajectories: beside other software, by identities, and on what people do wrong."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -395,3 +396,20 @@ def test_other_refusals() -> None:
         fitted("poisson").forecast(within=["a"])
     with pytest.raises(DataError, match="'r1'"):
         fitted("poisson_risk").membership(unbalanced().drop(columns="r1"))
+
+
+def test_two_groups_with_one_curve_are_named() -> None:
+    made = fitted("poisson")
+    theta = made.theta.clone()
+    theta[3:6] = theta[:3]
+    found = replace(made, theta=theta).troubles
+    assert len(found) == 1 and found[0].startswith("One curve for two groups: group 1 and group 2, so nothing tells")
+    assert made.troubles == ()
+
+
+def test_new_outcomes_that_cannot_be_are_refused() -> None:
+    made, data = fitted("zip_risk"), unbalanced().query("id < 3")
+    positive = data.assign(y_zip=2)  # no zeros in a few new rows are no reason
+    assert made.membership(positive).notna().all(axis=None)
+    with pytest.raises(DataError, match="negative values"):
+        made.membership(data.assign(y_zip=-1))
