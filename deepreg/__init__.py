@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .structural_model import StructuralModel as StructuralModel
     from .tradeoffs import tradeoff
     from .trainers import LBFGS, Adam, AdamW
+    from .trajectory_model import trajectories
 
     __version__: str
 
@@ -46,6 +47,7 @@ _OBJECTS = {
     "ols": "aliases",
     "poisson": "aliases",
     "probit": "aliases",
+    "trajectories": "trajectory_model",
     "BootstrapInference": "pointwise",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",
@@ -112,6 +114,7 @@ __all__ = [
     "structural",
     "targets",
     "tradeoff",
+    "trajectories",
 ]
 
 

@@ -257,7 +257,7 @@ def _model(
         context = {**caller.f_globals, **caller.f_locals} if caller is not None else {}
     check_context(context)
     text, chosen, written = _system(formula, chosen)
-    _check_offset(chosen, offset, exposure)
+    check_offset(chosen, offset, exposure)
     paid = None if penalty is None else penalties.get(penalty)
     design = build(
         text,
@@ -268,8 +268,10 @@ def _model(
         exposure=exposure,
         subset=subset,
         missing=missing,
-        assignment=assignment.columns if isinstance(assignment, KnownLaw) else (),
-        penalty=() if paid is None else paid.columns,
+        beside={
+            "assignment": assignment.columns if isinstance(assignment, KnownLaw) else (),
+            "penalty": () if paid is None else paid.columns,
+        },
         outcome=chosen.outcome,
         context=context,
         packed=packed,
@@ -326,7 +328,7 @@ def _with_constants(structure: Structure, given: Any, design: Design) -> Structu
     return replace(structure, constant=tuple(name for name in known if name in names))
 
 
-def _check_offset(family: Family, offset: str | None, exposure: str | None) -> None:
+def check_offset(family: Family, offset: str | None, exposure: str | None) -> None:
     """OptionError for families without an index that they could be added to."""
     given = f"offset={offset!r}" if exposure is None else f"exposure={exposure!r}"
     if (offset is not None or exposure is not None) and family.shifted:

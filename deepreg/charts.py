@@ -1,13 +1,13 @@
 """Charts of several curves, and of a surface by its contours, in the manner of `plots`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from .errors import OptionError
-from .plots import INK, MARKERS, OUTER, _label, _legend, _text, axes
+from .plots import INK, INNER, MARKERS, OUTER, _label, _legend, _text, axes
 
 if TYPE_CHECKING:
     from .plots import Axes as Axes
@@ -16,11 +16,12 @@ STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
 def lines(
-    frames: Mapping[str, pd.DataFrame], ax: "Axes | None" = None, *, xlabel: str = "", ylabel: str = ""
+    frames: Mapping[str, pd.DataFrame], ax: "Axes | None" = None, *, xlabel: str = "", ylabel: str = "",
+    behind: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> "Axes":  # fmt: skip
     """Curves over the index of each frame: its first column, with a band where it has the columns lower and upper.
 
-    Raises OptionError for more than six frames, and for none.
+    `behind` are thin lines (x, y) below them, without names. Raises OptionError for more than six frames, and for none.
 
     >>> import pandas as pd
     >>> lines({"a": pd.DataFrame({"gain": [0.0, 1.0]}, index=[0.0, 2.0])}, xlabel="spend").get_xlabel()
@@ -29,11 +30,14 @@ def lines(
     if not 0 < len(frames) <= len(STYLES):
         raise OptionError(f"There are {len(frames)} curves; one plot holds 1 to {len(STYLES)}.")
     own, ax = ax is None, axes(ax)
+    for x, y in behind:
+        ax.plot(x, y, color="0.86", linewidth=0.4, zorder=0)
+    band, inks = (INNER, INK[:1] * len(STYLES)) if behind else (OUTER, INK)  # darker than what is behind
     for j, (name, frame) in enumerate(frames.items()):
         at = frame.index.to_numpy()
         if {"lower", "upper"} <= set(frame.columns):
-            ax.fill_between(at, frame["lower"], frame["upper"], color=OUTER, linewidth=0)
-        ax.plot(at, frame.iloc[:, 0], color=INK[j], linestyle=STYLES[j], linewidth=1.4 - 0.4 * (j > 0),
+            ax.fill_between(at, frame["lower"], frame["upper"], color=band, linewidth=0)
+        ax.plot(at, frame.iloc[:, 0], color=inks[j], linestyle=STYLES[j], linewidth=1.4 - 0.4 * (j > 0),
                 label=_text(name, 28))  # fmt: skip
     low, high = ax.get_ylim()
     if low < 0 < high:

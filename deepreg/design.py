@@ -182,8 +182,7 @@ def build(
     exposure: str | None = None,
     subset: str | None = None,
     missing: str = "drop",
-    assignment: Sequence[str] = (),
-    penalty: Sequence[str] = (),
+    beside: Mapping[str, Sequence[str]] | None = None,
     outcome: str = "number",
     context: Mapping[str, Any] | None = None,
     packed: tuple[str, str] | None = None,
@@ -195,8 +194,7 @@ def build(
     dict of arrays, and is never changed. `weights` names a column of positive weights, `cluster` one or two columns,
     `offset` one of what is added to the linear index, `exposure` one of positive numbers whose log is,
     `subset` is a pandas query; missing="drop" leaves rows with missing or infinite values out and counts them by cause,
-    "raise" refuses them. `assignment` names columns that describe how the treatment was assigned, kept in the frame,
-    and `penalty` those that a penalty needs.
+    "raise" refuses them. `beside` names more columns that have to be there and are kept, by what they are for.
     `outcome` says what it may be: "number"; "levels", text and categories too, of which y holds the positions among
     the levels; "durations", also Surv(time, event), of which y is (n, 2); or "several", y1 + y2, of which y is (n, m).
     `context` holds names the formula may use besides columns (functions, constants). `packed` names the columns of the
@@ -220,10 +218,10 @@ def build(
     parsed = read(formula, door.names(table), context, TRANSFORMS, reserved, outcome == "several")
     borrowed = {name: context[name] for name in sorted(parsed.borrowed)}
     refusals.refuse_arrays(borrowed, len(door.index(table)), formula)
-    beside = {"assignment": tuple(assignment), "penalty": tuple(penalty)}
+    beside = {role: wanted for role, wanted in (beside or {}).items() if wanted}
     for role, wanted in beside.items():
         door.require(table, wanted, f"{role}=")
-    needed = {**parsed.columns, **{role: wanted for role, wanted in beside.items() if wanted}}
+    needed = {**parsed.columns, **beside}
     sample = draw(
         table, needed, weights=weights, cluster=groups, offsets=offsets, subset=subset, missing=missing,
         context=context, packed=packed, alone=False,

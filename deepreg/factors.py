@@ -54,11 +54,8 @@ class Candidates:
 
     def fixed(self) -> float:
         """What the log-likelihood has besides minus n times the mean loss."""
-        n, family, u = len(self.models.units.y), self.models.family, self.models.units
-        assert self.begin is not None, "started() comes first"
-        d = torch.cat([u.d[:, : self.base], 0 * u.d[:, : len(self.options)]], 1)
-        at, inside = self.begin.expand(n, -1), u._replace(d=d)
-        return family.log_likelihood(inside, at, u.mask) + float(family.loss(inside, at).sum())
+        u = self.models.units
+        return -float((self.models.family.normaliser(u) * u.mask).sum())
 
     def started(self, before: "Candidates | None") -> "Candidates":
         """With the fit without any set, and where another family's fits are, to start from."""

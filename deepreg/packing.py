@@ -43,7 +43,7 @@ class Packing:
         """From the rows used, as the formula reads them and as they were given; DataError where they are no units."""
         unit, alternative = packed
         _check(frame, given, packed, used)
-        _constant(given, unit, [name for name in given if name not in packed], *_ONE)  # weights and clusters
+        check_constant(given, unit, [name for name in given if name not in packed], *_ONE)  # weights and clusters
         code, names = pd.factorize(given[unit])
         known = sorted(given[alternative].unique().tolist(), key=lambda one: (str(type(one)), one))
         named = len(known) <= NAMED
@@ -79,7 +79,7 @@ class Packing:
 
     def check_constant(self, frame: pd.DataFrame, names: Iterable[str]) -> None:
         """DataError naming a column that is not the same in all rows of a unit."""
-        _constant(frame, self.unit, names, *_ONE)
+        check_constant(frame, self.unit, names, *_ONE)
 
     def codes(self, frame: pd.DataFrame) -> np.ndarray:
         """The unit of each row, by the order of their first rows; (rows,)."""
@@ -140,21 +140,21 @@ def _check(
         row = given[twice].iloc[0]
         raise DataError(
             f"{int(twice.sum())} rows repeat an alternative of their unit, for example {alternative}="
-            f"{_plain(row[alternative])!r} of {unit}={_plain(row[unit])!r}. Keep one row for each alternative of each "
+            f"{plain(row[alternative])!r} of {unit}={plain(row[unit])!r}. Keep one row for each alternative of each "
             f"unit: data.drop_duplicates([{unit!r}, {alternative!r}])."
         )
     mend = "Average it within the unit, or put it before the bar."
-    _constant(frame, unit, used.get("features", ()), "The feature", mend)
+    check_constant(frame, unit, used.get("features", ()), "The feature", mend)
 
 
-def _constant(frame: pd.DataFrame, unit: str, names: Iterable[str], what: str, mend: str) -> None:
+def check_constant(frame: pd.DataFrame, unit: str, names: Iterable[str], what: str, mend: str) -> None:
     """DataError naming a column that is not the same in all rows of a unit, and such a unit."""
     for name in names:
         different = frame.groupby(unit, observed=True, sort=False)[name].nunique() > 1
         if different.any():
-            example = _plain(different.index[different.to_numpy()][0])
+            example = plain(different.index[different.to_numpy()][0])
             raise DataError(
-                f"{what} {name!r} must be the same for all alternatives of a unit, but differs within "
+                f"{what} {name!r} must be the same in all rows of a unit, but differs within "
                 f"{int(different.sum())} units, for example {unit}={example!r}. {mend}"
             )
 
@@ -171,7 +171,7 @@ def chosen(packing: Packing, frame: pd.DataFrame, y: np.ndarray, outcome: str) -
     count = np.bincount(code, weights=y)
     if (bad := count != 1).any():
         first = int(np.flatnonzero(bad)[0])
-        example = _plain(packing.index[first])
+        example = plain(packing.index[first])
         raise DataError(
             f"Every unit must have chosen one alternative, but by {outcome!r} {int((count == 0).sum())} units chose "
             f"none and {int((count > 1).sum())} chose several; for example {packing.unit}={example!r} "
@@ -199,6 +199,6 @@ def cancelling(packing: Packing, frame: pd.DataFrame, d: np.ndarray, names: Sequ
     return found
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """A value as Python has it, whose text is that in the data."""
     return value.item() if isinstance(value, np.generic) else value

@@ -110,7 +110,7 @@ def rtm(
         context = {**back.f_globals, **back.f_locals} if back is not None else {}
     every = tuple(column for columns in named.values() for column in columns)
     options: dict[str, Any] = {"exposure": exposure, "subset": subset, "missing": missing, "context": context}
-    design = build(formula, frame, assignment=every, **options)
+    design = build(formula, frame, beside={"risk": every}, **options)
     _refuse_used(named, design)
     for one in FAMILIES if family == "best" else (family,):
         families.get(one).check(design.units, design.outcome)
@@ -224,16 +224,11 @@ class RiskTerrain:
         chosen = [one for one in pool.found.best.values() if one is not None]
         every = tuple(column for columns in self.sets.values() for column in columns)
         text = " + ".join([self.design.formula, *(f"`{one}`" for one in chosen)])
-        design = build(text, self.frame, assignment=every, **self.options)
-        dropped = {_cause(cause): count for cause, count in self.design.dropped.items()}
+        design = build(text, self.frame, beside={"risk": every}, **self.options)
         kind = families.get(family)
         bound, units = kind.bind(design.units, design.levels)
-        design = replace(design, units=units, dropped=dropped)
+        design = replace(design, units=units, dropped=self.design.dropped)
         return Model(design, Structure(bound, design.terms), "robust", None, self.call).fit()
-
-
-def _cause(cause: str) -> str:
-    return "missing risk factor" if cause == "missing assignment" else cause
 
 
 def _mapping(sets: object) -> Mapping[str, str | Sequence[str]]:

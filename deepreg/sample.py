@@ -13,7 +13,13 @@ from deepreg.errors import DataError, OptionError
 
 CAUSES = {"outcome": "missing outcome", "regressors": "missing regressors"}
 CAUSES |= {"features": "missing regressors", "controls": "missing regressors", "assignment": "missing assignment"}
-CAUSES |= {"penalty": "missing in the penalty"}
+CAUSES |= {
+    "penalty": "missing in the penalty",
+    "unit": "missing unit",
+    "within": "missing time",
+    "inflate": "missing regressors",
+    "risk": "missing risk factor",
+}
 
 
 class Sample(NamedTuple):

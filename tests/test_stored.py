@@ -105,7 +105,7 @@ def test_only_the_columns_of_the_formula_are_read(path):
 def test_every_column_is_read_once(path, monkeypatch):
     read, select = [], Stored.select
     monkeypatch.setattr(Stored, "select", lambda self, wanted: read.extend(wanted) or select(self, wanted))
-    build(FORMULA, path, cluster="firm", assignment=("w",))
+    build(FORMULA, path, cluster="firm", beside={"assignment": ("w",)})
     assert sorted(read) == ["firm", "region", "t", "w", "x", "y"]
 
 

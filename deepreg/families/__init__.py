@@ -15,6 +15,7 @@ from .continuous import Gaussian, Linear
 from .count import Poisson
 from .duration import Exponential, Gumbel, Weibull
 from .limited import Tobit, Truncated
+from .mixture import Mixture
 from .negbin import NegativeBinomial
 from .nested import NestedLogit
 from .ordered import OrderedLogit, OrderedProbit
@@ -81,6 +82,7 @@ __all__ = [
     "LinearSystem",
     "LogNormal",
     "Logit",
+    "Mixture",
     "Multinomial",
     "NegativeBinomial",
     "NestedLogit",

@@ -124,9 +124,13 @@ class Family:
     def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
         """Log-likelihood of the units at theta (n, P), each counted `weight` (n,) times; NaN where there is none.
 
-        For families whose loss is the whole negative log-likelihood.
+        For families whose loss is the negative log-likelihood, up to normaliser().
         """
-        return -float((self.loss(u, theta) * weight).sum())
+        return -float(((self.loss(u, theta) + self.normaliser(u)) * weight).sum())
+
+    def normaliser(self, u: Units) -> Tensor:
+        """What the loss leaves out of the negative log-likelihood, being free of theta; (...)."""
+        return u.y.new_zeros(())
 
     def dispersion(self, u: Units, theta: Tensor, weight: Tensor, parameters: int) -> float:
         """The variance of a score over its expected Hessian, where the family describes the rows; 1 of a likelihood.
@@ -245,6 +249,11 @@ class Family:
     def likelihood(self) -> bool:
         """Whether exp(-loss) is one, up to a dispersion, so that there are classical errors."""
         return True
+
+    @property
+    def likely(self) -> bool:
+        """Whether loss and normaliser() are the negative log-likelihood of one outcome."""
+        return type(self).log_likelihood is Family.log_likelihood and self.outcome == "number" and not self.labels
 
     @property
     def predicts(self) -> bool:

@@ -78,8 +78,10 @@ class Gaussian(Linear):
         log_sigma = theta[..., -1]
         return log_sigma + 0.5 * ((u.y - index(u, theta)) * (-log_sigma).exp()) ** 2
 
-    def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
-        return -float(((self.loss(u, theta) + 0.5 * math.log(2 * math.pi)) * weight).sum())
+    log_likelihood = Family.log_likelihood  # of the loss, unlike that of least squares
+
+    def normaliser(self, u: Units) -> Tensor:
+        return torch.full_like(u.y, 0.5 * math.log(2 * math.pi))
 
     def unstandardise(self, theta: Tensor, shift: float, scale: float, intercept: int) -> Tensor:
         log_sigma = theta[..., -1:] + torch.as_tensor(scale, dtype=theta.dtype).log()

@@ -32,8 +32,8 @@ class Poisson(Multiplicative):
         mean = z[0].exp()
         return (mean - u.y,), ((mean,),)
 
-    def log_likelihood(self, u: Units, theta: Tensor, weight: Tensor) -> float:
-        return -float(((self.loss(u, theta) + (u.y + 1).lgamma()) * weight).sum())
+    def normaliser(self, u: Units) -> Tensor:
+        return (u.y + 1).lgamma()
 
     def variance(self, u: Units, theta: Tensor) -> Tensor:
         """That of the Poisson law, which the means do not need."""
