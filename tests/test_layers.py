@@ -30,7 +30,7 @@ LAYERS = (
     {"kept", "reading", "rows"},
     {"validation", "trajectory_tables"},
     {"portable", "figures", "robustness", "trajectory"},
-    {"shapes", "page", "effects", "group_choice"},
+    {"shapes", "page", "effects", "group_choice", "learned_membership"},
     {"persist"},
     {"results", "diagnostics"},
     {"model", "interop", "report.column", "population"},
