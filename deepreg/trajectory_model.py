@@ -14,8 +14,11 @@ from .api import check_context, check_offset
 from .errors import DataError, DeepregWarning, OptionError
 from .families import Family, Mixture
 from .group_choice import GroupChoice, choose
+from .learned_membership import LearnedMembership, learn
+from .networks import Architecture
 from .panels import People, people
 from .seeds import generator
+from .theta import LEARNERS
 from .trajectory import TrajectoryResults, ordered
 
 SCALES = ("common", "group")
@@ -93,6 +96,30 @@ class TrajectoryModel:
         for one in mixtures.values():
             holds(one, self.people)
         return choose(self.people, mixtures, self.starts, wanted, _whole("folds", folds), generator(rng), self.formula)
+
+    def learn(
+        self, *, folds: int = 5, learners: Sequence[str] = LEARNERS, network: Architecture | None = None,
+        rng: int | np.random.Generator | np.random.SeedSequence | None = 0,
+    ) -> LearnedMembership:  # fmt: skip
+        """Membership as a function of the risk factors, learned by cross-fitting while curves stay constant.
+
+        folds : parts of the persons, each judged by functions learned on the others.
+        learners, network : what the functions are stacked from, as in `Model.fit`.
+        rng : whatever numpy.random.default_rng accepts.
+
+        Raises OptionError without risk factors or with one group.
+        """
+        if not self.people.risky or self.groups < 2:
+            raise OptionError(
+                f"learn() makes membership a function of risk factors, but {self.formula!r} has "
+                f"{'one group' if self.people.risky else 'none'}. Put them behind a bar, with groups= of 2 or more."
+            )
+        names = (learners,) if isinstance(learners, str) else tuple(learners)
+        if not names or not set(names) <= set(LEARNERS):
+            raise OptionError(f"learners={learners!r}: give one or more of {', '.join(map(repr, LEARNERS))}.")
+        mixture = self.mixture()
+        holds(mixture, self.people)
+        return learn(self.people, mixture, self.starts, _whole("folds", folds), names, network, generator(rng))
 
 
 def holds(mixture: Mixture, people: People) -> None:

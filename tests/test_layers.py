@@ -31,7 +31,7 @@ LAYERS = (
     {"repeats"},
     {"validation", "trajectory_tables"},
     {"portable", "figures", "robustness", "trajectory"},
-    {"shapes", "page", "effects", "group_choice"},
+    {"shapes", "page", "effects", "group_choice", "learned_membership"},
     {"persist"},
     {"measures"},
     {"results", "diagnostics"},

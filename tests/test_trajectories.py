@@ -1,8 +1,6 @@
-"""Group-based trajectories: beside other software, by identities, and on what people do wrong."""
+"""Group-based trajectories: beside other software, and by identities."""
 
 import json
-from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,15 +10,12 @@ import statsmodels.api as sm
 import statsmodels.formula.api as smf
 import torch
 from outside import outside
-from trajectory_data import two_curves, unbalanced
+from trajectory_data import CURVE, fitted, model, two_curves, unbalanced
 
-import deepreg
-from deepreg.errors import DataError, DeepregWarning, FormulaError, OptionError
-from deepreg.families import Mixture, Tobit, get
-from deepreg.trajectory import TrajectoryResults
+from deepreg.errors import OptionError
+from deepreg.families import Mixture, get
 from deepreg.units import Units
 
-CURVE = "s + I(s**2)"
 COLUMNS = ("Intercept", "s", "I(s ** 2)")
 FITS = {  # log-likelihood by an implementation of its own, and by flexmix where it has the family
     "gaussian": -2235.398487668226,
@@ -33,21 +28,6 @@ FITS = {  # log-likelihood by an implementation of its own, and by flexmix where
     "zip_risk": -4039.416592179995,
     "cnorm_risk": -3755.740466526816,
 }
-
-
-def model(formula: str, data: pd.DataFrame, family: Any = "poisson", groups: int = 2, **options: Any) -> Any:
-    options = {"unit": "id", "within": "s", "starts": 2} | options
-    return deepreg.trajectories(formula, data, family=family, groups=groups, **options)
-
-
-@cache
-def fitted(name: str) -> TrajectoryResults:
-    outcome, _, risk = name.partition("_")
-    family = Tobit(0, 8) if outcome == "cnorm" else outcome
-    scale = "group" if outcome == "gaussian" else "common"
-    formula = f"y_{outcome} ~ {CURVE}" + (" | r1 + r2" if risk else "")
-    inflate = "s" if outcome == "zip" else None
-    return model(formula, unbalanced(), family, 3, scale=scale, inflate=inflate).fit()
 
 
 def block(values: pd.Series, prefix: str, columns: tuple[str, ...], groups: range = range(1, 4)) -> np.ndarray:
@@ -126,7 +106,7 @@ def test_two_curves_are_found_and_persons_told_apart() -> None:
 
 # the choice of groups -------------------------------------------------------------------------------------------------
 def test_every_criterion_takes_three_groups() -> None:
-    choice = model(f"y_poisson ~ {CURVE}", unbalanced(), starts=3).choose(range(2, 5), folds=3)
+    choice = model(f"y_poisson ~ {CURVE}", unbalanced()).choose(range(2, 5), folds=2)
     assert choice.best == {"bic": 3, "icl": 3, "cv": 3}
     frame = choice.frame()
     np.testing.assert_allclose(
@@ -297,6 +277,34 @@ def test_hypotheses_about_curves_and_risk_factors() -> None:
     assert apart.value[0] == pytest.approx(made.params["group 1: s"] - made.params["group 2: s"])
 
 
+def test_membership_is_learned_where_it_is_no_logit() -> None:
+    rng = np.random.default_rng(0)
+    n = 240
+    r = rng.normal(size=n)
+    odds = 3 * np.cos(2 * r)
+    group = rng.random(n) < 1 / (1 + np.exp(-odds))
+    data = pd.DataFrame({"id": np.repeat(np.arange(n), 4), "s": np.tile([-1.0, 0, 1, 2], n)})
+    data["r"] = r[data.id]
+    data["y"] = rng.poisson(np.where(group[data.id], np.exp(1 + 0.3 * data.s), np.exp(-0.3 - 0.2 * data.s)))
+    whole = model("y ~ s | r", data)
+    learned = whole.learn(folds=2, learners="smooth")
+    assert learned.likelihood["functions"] > learned.likelihood["multinomial logit"] + 20
+    shares = learned.shares()
+    assert np.corrcoef(np.log(shares["group 2"] / shares["group 1"]), odds)[0, 1] > 0.85
+    curves = learned.theta[:, :4]
+    torch.testing.assert_close(curves, curves[:1].expand_as(curves))  # one value for all persons
+    np.testing.assert_allclose(curves[0], [-0.3, -0.2, 1.0, 0.3], atol=0.15)
+    new = data[data.id < 3]
+    alone = learned.membership(new[["id", "r"]].drop_duplicates())
+    pd.testing.assert_frame_equal(alone, learned.shares(new))
+    assert ((learned.membership()["group 2"] > 0.5) == group).mean() > 0.9
+    assert "Held-out persons" in learned.summary().as_text()
+    with pytest.raises(OptionError, match="has none"):
+        model("y ~ s", data).learn()
+    with pytest.raises(OptionError, match="learners='forest'"):
+        whole.learn(learners="forest")
+
+
 # output ---------------------------------------------------------------------------------------------------------------
 def test_the_summary_says_what_a_reader_needs() -> None:
     made = fitted("zip_risk")
@@ -320,96 +328,3 @@ def test_the_plot_has_a_curve_for_each_group_and_lines_of_persons() -> None:
     bare = made.plot(ci=False)
     assert not bare.collections
     assert "group 1 (31%)" in [text.get_text() for text in bare.figure.legends[0].get_texts()]
-
-
-# what people do wrong -------------------------------------------------------------------------------------------------
-def test_what_runs_off_to_infinity_is_named_and_has_no_error() -> None:
-    data = unbalanced().query("id < 60").assign(y=lambda d: np.where(d.id % 2 == 0, 0, 1 + d.y_poisson % 3))
-    with pytest.warns(DeepregWarning, match="no maximum: group 1: Intercept"):
-        made = model("y ~ 1", data).fit()
-    assert np.isnan(made.bse["group 1: Intercept"]) and made.bse["group 2: Intercept"] > 0
-    text = made.summary().as_text()
-    assert "run off to infinity" in text and "nan" not in text
-
-
-def test_a_group_that_the_data_do_not_hold_is_named() -> None:
-    rng = np.random.default_rng(1)
-    data = pd.DataFrame({"id": np.repeat(np.arange(80), 4), "s": np.tile([0.0, 1, 2, 3], 80)})
-    data["y"] = rng.poisson(2.0, 320)
-    with pytest.warns(DeepregWarning, match=r"(empty: group|One curve for two groups: group|no maximum).*"):
-        model("y ~ s", data, groups=3, starts=3).fit()
-
-
-@pytest.mark.parametrize(
-    ("edit", "options", "words"),
-    [
-        (lambda d: pd.concat([d, d.iloc[[3]]]), {}, "1 rows repeat a time.*s=-0.2 of id=0"),
-        (lambda d: d.assign(r1=d.r1 + (d.index == 5)), {}, "risk factor 'r1'.*differs within 1 units.*id=0"),
-        (lambda d: d.assign(s=d.s.astype(str)), {}, "within='s' is text"),
-        (lambda d: d.drop(columns="id"), {}, "unit= needs the column 'id'"),
-        (lambda d: d.drop(columns="r1"), {}, "'r1'"),
-        (lambda d: d.assign(y_poisson=-1.0), {}, "negative values"),
-        (lambda d: d.assign(r1=1.0), {}, "'r1'.*only one value"),
-        (lambda d: d[d.id < 5], {}, "groups=2 makes 6 parameters, but there are 5 persons"),
-        (lambda d: d, {"groups": 400}, "groups=400 makes"),
-        (lambda d: d.assign(y_poisson=1, s=0.0).drop_duplicates("id"), {"formula": "y_poisson ~ 1"}, "only 1 of 60"),
-    ],
-)  # fmt: skip
-def test_data_that_are_no_panel_are_refused(edit: Any, options: dict[str, Any], words: str) -> None:
-    data = edit(unbalanced().query("id < 60"))
-    with pytest.raises(DataError, match=words):
-        model(**{"formula": "y_poisson ~ s | r1", "data": data} | options).fit()
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"family": "linear"}, "choose 'gaussian'"),
-        ({"family": "multinomial"}, "no likelihood of an outcome over time"),
-        ({"groups": 0}, "groups=0: give a whole number"),
-        ({"starts": 1.5}, "starts=1.5"),
-        ({"orders": (1,)}, "give 2 whole numbers.*columns of 's': s"),
-        ({"orders": (2, 1)}, "from 0 to 1"),
-        ({"inflate": "s"}, "choose 'zip'"),
-        ({"scale": "both"}, "'common' and 'group'"),
-        ({"within": "id"}, "one column"),
-        ({"unit": 3}, "unit= is a int"),
-        ({"exposure": "e", "family": "gaussian"}, "family='gaussian' takes none"),
-    ],
-)
-def test_options_that_are_not_allowed_are_refused(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(OptionError, match=words):
-        model("y_poisson ~ s", unbalanced(), **options)
-
-
-def test_other_refusals() -> None:
-    made = model("y_poisson ~ s", unbalanced().query("id < 60"))
-    with pytest.raises(FormulaError, match="third part"):
-        model("y_poisson ~ s | r1 | r2", unbalanced())
-    with pytest.raises(OptionError, match="cov='HC3'"):
-        made.fit(cov="HC3")
-    with pytest.raises(OptionError, match=r"by=\['dic'\]"):
-        made.choose([1, 2], by="dic")
-    with pytest.raises(OptionError, match="folds=99"):
-        made.choose([1, 2], folds=99)
-    with pytest.raises(OptionError, match="give times as numbers"):
-        fitted("poisson").forecast(within=["a"])
-    with pytest.raises(DataError, match="'r1'"):
-        fitted("poisson_risk").membership(unbalanced().drop(columns="r1"))
-
-
-def test_two_groups_with_one_curve_are_named() -> None:
-    made = fitted("poisson")
-    theta = made.theta.clone()
-    theta[3:6] = theta[:3]
-    found = replace(made, theta=theta).troubles
-    assert len(found) == 1 and found[0].startswith("One curve for two groups: group 1 and group 2, so nothing tells")
-    assert made.troubles == ()
-
-
-def test_new_outcomes_that_cannot_be_are_refused() -> None:
-    made, data = fitted("zip_risk"), unbalanced().query("id < 3")
-    positive = data.assign(y_zip=2)  # no zeros in a few new rows are no reason
-    assert made.membership(positive).notna().all(axis=None)
-    with pytest.raises(DataError, match="negative values"):
-        made.membership(data.assign(y_zip=-1))

@@ -1,9 +1,16 @@
-"""Simulated panels of persons in groups, with known curves and risk factors."""
+"""Simulated panels of persons in groups, with known curves and risk factors, and fits to them."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+import deepreg
+from deepreg.families import Tobit
+from deepreg.trajectory import TrajectoryResults
+
+CURVE = "s + I(s**2)"
 
 CURVES = {
     "gaussian": [[1, 0.5, 0], [0, 0, 1.5], [-1, -0.8, 0.4]],
@@ -51,3 +58,18 @@ def two_curves() -> pd.DataFrame:
     true = np.where(group == 0, 1 + 0.5 * s, 1.5 * s**2)
     noise = state.uniform(-0.05, 0.05, size=len(true))
     return pd.DataFrame({"id": person, "s": s, "group": group, "true": true, "y": true + noise})
+
+
+def model(formula: str, data: pd.DataFrame, family: Any = "poisson", groups: int = 2, **options: Any) -> Any:
+    options = {"unit": "id", "within": "s", "starts": 2} | options
+    return deepreg.trajectories(formula, data, family=family, groups=groups, **options)
+
+
+@cache
+def fitted(name: str) -> TrajectoryResults:
+    outcome, _, risk = name.partition("_")
+    family = Tobit(0, 8) if outcome == "cnorm" else outcome
+    scale = "group" if outcome == "gaussian" else "common"
+    formula = f"y_{outcome} ~ {CURVE}" + (" | r1 + r2" if risk else "")
+    inflate = "s" if outcome == "zip" else None
+    return model(formula, unbalanced(), family, 3, scale=scale, inflate=inflate).fit()

@@ -41,6 +41,7 @@ class Mixture(Family):
     uses: tuple[tuple[bool, ...], ...]  # (K, D)
     risk: int  # R
     common: bool = False
+    begin: tuple[float, ...] = ()  # theta at which Newton's method starts: at zeros all groups are the same
     name: ClassVar[str] = "mixture"
     outcome_free: ClassVar[bool] = False
     advice: ClassVar[str] = "Ask for fewer groups, or fewer terms."
@@ -94,6 +95,9 @@ class Mixture(Family):
             return f"P(group {k + 1}): {terms[j]}" if j >= self.inner else f"group {k + 1}: {terms[j]}"
 
         return tuple(map(of, self.places))
+
+    def start(self, u: Units) -> Tensor:
+        return torch.tensor(self.begin, dtype=u.d.dtype) if self.begin else super().start(u)
 
     def coefficients(self, theta: Tensor) -> Tensor:
         """Of every column of d in every group; (..., P) -> (..., K, D + R)."""
