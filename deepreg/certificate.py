@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CONVERGED = 1e-6  # of a gradient in standard errors: what is further from 0 is said in a note
+CONVERGED = 1e-4  # of the gradient in standard errors: a note says what is further from 0
 
 
 class Certificate(NamedTuple):

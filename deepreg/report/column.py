@@ -118,7 +118,7 @@ def _effects(model: Results, head: str, place: str) -> tuple[Estimates, list[str
 
 def _results(model: Results, effects: bool, place: str) -> Column:
     design, constant = model.design, model.facts.constant
-    family = model.structure.family.name
+    family = model.structure.family.describe()
     head = f"{'Constant coefficients' if constant else 'Structural'}, {family}"
     shown, what, lacking = model.averages, "averages of coefficient functions", list[str]()
     if effects:
@@ -131,6 +131,8 @@ def _results(model: Results, effects: bool, place: str) -> Column:
     remarks = []
     if constant:
         fit |= {"aic": model.aic, "bic": model.bic}
+        if shown.held:
+            remarks.append(f"{', '.join(shown.held)} at a bound, without an error")
     else:
         folds, members, repeats = header["Folds, members, repeats:"].split(" x ")
         fit |= {"features": header["Features:"], "folds": folds, "members": members, "repeats": repeats}
