@@ -17,4 +17,4 @@ print(fit.summary())
 print(deepreg.fairness(fit, test, group="group", thresholds=0.4).parity().round(3))
 costs = deepreg.tradeoff(fit, [0, 1, 10], holdout=test)
 print(costs)
-costs.plot().figure.savefig("tradeoff.png", dpi=200)
+costs.plot()  # a matplotlib Axes
