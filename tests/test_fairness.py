@@ -95,6 +95,15 @@ def test_the_error_of_an_area_is_that_of_delong():
     assert row["std err"] == pytest.approx((variance * len(y) / (len(y) - 1)) ** 0.5)
 
 
+def test_an_area_counts_ties_by_half():
+    p, y = PLAIN.predict(TEST).round(1).to_numpy(), TEST.y.to_numpy(float)
+    above = (p[y == 1][:, None] > p[y == 0]) + 0.5 * (p[y == 1][:, None] == p[y == 0])
+    one = torch.ones(len(p), dtype=torch.float64)
+    found = measures(torch.tensor(p), torch.tensor(y), torch.tensor(TEST.b.to_numpy()), (0, 1), one, [0.5])
+    area = next(each.value for each in found if each.metric == "auc" and each.group is None)
+    assert area == pytest.approx(above.mean(), rel=1e-12)
+
+
 def test_weights_count_rows_and_clusters_move_errors():
     result = deepreg.logit("y ~ x + b", TRAIN, weights="w", cluster="firm").fit()
     weighted = fairness(result, TEST, group="g", data=TRAIN)

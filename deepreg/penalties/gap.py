@@ -23,7 +23,9 @@ class RateGap(Penalty):
     A row is flagged by sigmoid((p - threshold) / tau), with p its prediction, which is differentiable where 1(p >
     threshold) is not: the gradient of a rate of hard decisions is 0, and a fit to it learns nothing. tau falls from
     stage to stage, each of which starts at the minimum of the one before. A rate is a ratio of weighted sums of a
-    group, and its sampling enters the standard errors.
+    group, and its sampling enters the standard errors. Errors are of first order: with few rows within the last tau of
+    the threshold the objective is rough and they are too small, so that a larger one, such as tau=0.05, gives better
+    errors and a less exact gap.
 
     With r_g the rates, "squared" adds strength times the mean over pairs of (r_g - r_h)^2 to the mean loss, "absolute"
     that of |r_g - r_h|, and "nij" makes the objective 1 - (1 - loss)(1 - strength |r_g - r_h|), the score of the NIJ
