@@ -106,9 +106,9 @@ def fit(
     lower, upper = place.limits()
     units = place.standard.units
     if options.trainer is None:
-        best, track, steps = _newton(place, u, weight, lower, upper, options)
+        best, track, steps, reached = _newton(place, u, weight, lower, upper, options)
     else:
-        best, track, steps = _trained(place, u, weight, lower, upper, options)
+        best, track, steps, reached = *_trained(place, u, weight, lower, upper, options), 1
     if options.start is not None and isinstance(options.start, Results) and track is not None:
         track = track if options.start.track is None else options.start.track.then(track)
     if track is not None and options.trainer is not None:
@@ -132,7 +132,7 @@ def fit(
     method = "Newton" if options.trainer is None else repr(options.trainer)
     certificate = Certificate(
         method, steps, options.starts, float(torch.where(gap > 0, gap / error, 0.0).max()), eigenvalue, condition,
-        int(free.sum()), held,
+        int(free.sum()), held, reached,
     )  # fmt: skip
     every = torch.eye(len(structure.names)).to(inverse)[None, None]
     inverse = inverse[None, None]
@@ -149,7 +149,7 @@ def fit(
 
 def _newton(
     place: Place, u: Units, weight: Tensor, lower: Tensor, upper: Tensor, options: Options
-) -> tuple[Minimum, Track | None, int]:
+) -> tuple[Minimum, Track | None, int, int]:
     structure, units = place.structure, place.standard.units
     start = _starts(place, lower, upper, options)
     seen: list[tuple[float, float]] = []
@@ -167,10 +167,11 @@ def _newton(
     best = int(value.argmin()) if bool(value.isfinite().any()) else int(found.value.argmin())
     one = Minimum(*(part[best : best + 1] if isinstance(part, Tensor) else part for part in found))
     structure.refuse(units, one)
+    reached = int((value - one.value <= 1e-9 * (1 + one.value.abs())).sum())
     if not seen:
-        return one, None, found.steps
+        return one, None, found.steps, reached
     train, holdout = (torch.tensor(part, dtype=torch.float64) for part in zip(*seen, strict=True))
-    return one, Track(torch.arange(len(train)), train, holdout), found.steps
+    return one, Track(torch.arange(len(train)), train, holdout), found.steps, reached
 
 
 def _trained(
