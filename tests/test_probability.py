@@ -91,6 +91,7 @@ def test_adam_and_newton_find_one_minimum(tracked):
 def test_parameters_are_what_the_trainer_left_and_not_a_step_further():
     res = deepreg.logit(FORMULA, TRAIN, **CLAMP).fit(trainer=deepreg.Adam(steps=40), rng=0)
     assert brier(res) == pytest.approx(float(res.history.train[-1]), rel=1e-12)
+    np.testing.assert_allclose(res.params, res.theta().iloc[0], rtol=1e-12)  # and not one Newton step from there
     assert not res.certificate.converged and res.certificate.gradient > 0.05
     assert any("stopped before the minimum" in note and "fit(start=)" in note for note in res.summary().notes)
 
