@@ -99,10 +99,10 @@ def test_beam_and_dropout_say_what_they_are(places: pd.DataFrame, fit: Terrain) 
     beam = model.fit(search="beam", width=3)
     assert beam.factors == fit.candidates["poisson"].found.best
     assert beam.candidates["poisson"].found.method.startswith("beam")
-    dropped = model.fit(search="dropout", steps=300, rng=0)
+    dropped = model.fit(search="dropout", steps=100, rng=0)
     assert dropped.candidates["poisson"].found.method.startswith("dropout")
     assert dropped.bic >= beam.bic
-    assert model.fit(search="dropout", steps=300, rng=0).factors == dropped.factors
+    assert model.fit(search="dropout", steps=100, rng=0).factors == dropped.factors
 
 
 def test_indices_of_a_forecast_by_hand() -> None:
