@@ -14,6 +14,7 @@ from classical import classical
 import deepreg
 from deepreg import hotspots
 from deepreg.errors import DataError, FormulaError, OptionError
+from deepreg.reselection import screened
 from deepreg.terrain import Terrain
 
 SETS = {"bars": "bar_*", "stations": "station_*"}
@@ -31,7 +32,8 @@ def fit(places: pd.DataFrame) -> Terrain:
 
 def test_the_best_of_all_single_fits_is_chosen(places: pd.DataFrame) -> None:
     rare = places["events"].rank(method="first") > 698  # the two busiest places
-    places = places.assign(bar_50=rare * 1)
+    quiet = places["events"].where(places.index < 300, 9) <= (places.index < 9)  # with a coefficient below 0
+    places = places.assign(bar_50=rare * 1, bar_900=quiet * 1)
     columns = [[None, *(one for one in places if one.startswith("bar"))], [None, "station_300"]]
     found = {}
     for pair in product(*columns):
@@ -44,7 +46,7 @@ def test_the_best_of_all_single_fits_is_chosen(places: pd.DataFrame) -> None:
     best = min(found, key=lambda one: found[one])
     assert tuple(pool.found.best.values()) == best
     assert pool.found.value == pytest.approx(found[best], abs=1e-8)
-    assert pool.found.size == 16
+    assert pool.found.size == 18
     assert len(pool.found.values) == len(found)
     # the rule "largest coefficient of each set" picks the rare column
     singles = [deepreg.structural(f"events ~ corner + {one}", places, family="poisson").fit().params.iloc[-1]
@@ -92,6 +94,20 @@ def test_reselection_is_the_search_in_each_sample(fit: Terrain) -> None:
     assert stability.models["share"].sum() == pytest.approx(1)
     assert stability.looked <= stability.of == 49
     assert "Stability" in stability.as_html()
+
+
+def test_a_newton_step_ranks_candidates_in_a_sample_as_their_fits_do(fit: Terrain) -> None:
+    pool = fit.candidates["poisson"]
+    share = torch.from_numpy(np.random.default_rng(5).multinomial(700, np.full(700, 1 / 700), size=3) / 700)
+    first = np.argsort(pool.values)[:12]
+    positions, theta = pool.positions[first], pool.theta[torch.from_numpy(first)]
+    rough, columns = screened(pool, positions, theta, share), pool.columns(positions)
+    for b in range(3):
+        fits = pool.models.fit(columns, share[b : b + 1], theta)
+        size = 2 + (columns[:, 2:] >= 0).sum(1)
+        exact = 2 * 700 * fits.loss + size * math.log(700)
+        assert float((rough[:, b] - exact).abs().max()) < 1  # its Hessian is that of all rows
+        assert float((exact - exact.min()).max()) > 3
 
 
 def test_beam_and_dropout_say_what_they_are(places: pd.DataFrame, fit: Terrain) -> None:

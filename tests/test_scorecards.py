@@ -130,6 +130,19 @@ def test_a_term_that_is_no_column_is_not_exported(cases: pd.DataFrame) -> None:
         both.to_python()
 
 
+def test_integers_near_the_best_are_those_of_enumeration() -> None:
+    every = np.array(list(product(range(-9, 10), repeat=3)))
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(80, 3)) @ (0.15 * np.eye(3) + 0.85)
+        y = x @ [1.45, -2.55, 0.4] + rng.normal(size=80)
+        values = np.sort(np.var(y[:, None] - x @ every.T, axis=0))
+        cards = LinearCards(x, y, None, 3).search(10_000, 1000, 0.1)
+        near = values[values <= 1.1 * values[0]]
+        assert len(cards.values) == len(near)
+        np.testing.assert_allclose(cards.values, near)
+
+
 def test_integer_least_squares_is_enumeration() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(80, 3)) @ (0.15 * np.eye(3) + 0.85)
