@@ -132,7 +132,7 @@ def test_indices_of_a_forecast_by_hand() -> None:
 
 
 def test_places_are_counted_by_factor_and_mapped_to_the_callers_rows(places: pd.DataFrame) -> None:
-    data = places.assign(bar_200=places["bar_200"].where(places.index != 5)).set_axis(np.arange(700) + 1000)
+    data = places.assign(bar_300=places["bar_300"].where(places.index != 5)).set_axis(np.arange(700) + 1000)
     fit = deepreg.rtm("events ~ corner", data, sets=SETS, family="poisson").fit()
     assert fit.results.design.dropped == {"missing risk factor": 1}
     table = fit.conjunctions(outcome="events_next")
