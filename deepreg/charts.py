@@ -111,3 +111,23 @@ def contours(
     if ax.get_legend_handles_labels()[0]:
         _legend(ax, own, 3)
     return ax
+
+
+def places(x: np.ndarray, y: np.ndarray, score: np.ndarray, hot: np.ndarray, ax: "Axes | None" = None) -> "Axes":
+    """Places as points, the darker the higher their score, with a black point on those that are hot; (n,) each.
+
+    >>> import numpy as np
+    >>> at = np.arange(3.0)
+    >>> places(at, at, at, at > 1).get_aspect()
+    1.0
+    """
+    own, ax = ax is None, axes(ax, 3.4)
+    order = np.argsort(score, kind="stable")  # the highest are drawn last
+    shade = 0.92 - 0.5 * (order.argsort() / max(len(score) - 1, 1))
+    size = max(1.5, min(16.0, 6000 / len(score)))
+    ax.scatter(x[order], y[order], s=size, c=np.repeat(shade[order][:, None], 3, 1), linewidths=0)
+    ax.scatter(x[hot], y[hot], s=1.6 * size, color="black", linewidths=0, label=f"flagged ({int(hot.sum()):,})")
+    ax.set_aspect("equal")
+    _label(ax, own, "x", "y")
+    _legend(ax, own, 1)
+    return ax

@@ -61,7 +61,7 @@ def reselect(pool: Candidates, draws: int, rng: object) -> Stability:
     counts = generator(rng).multinomial(n, np.full(n, 1 / n), size=draws)
     share = torch.from_numpy(counts / n)  # (B, n)
     positions, theta = _possible(pool)
-    rough = _rough(pool, positions, theta, share)  # (C, B)
+    rough = screened(pool, positions, theta, share)  # (C, B)
     first = rough.argsort(0)[:REFITTED]  # (R, B)
     which, sample = first.T.reshape(-1), torch.arange(draws).repeat_interleave(len(first))
     columns = pool.columns(positions[which.numpy()])
@@ -97,7 +97,7 @@ def _rows(pool: Candidates, positions: np.ndarray, theta: Tensor, share: Tensor)
     return models.family.natural_loss(models.units, *z), loss, z
 
 
-def _rough(pool: Candidates, positions: np.ndarray, theta: Tensor, share: Tensor) -> Tensor:
+def screened(pool: Candidates, positions: np.ndarray, theta: Tensor, share: Tensor) -> Tensor:
     """The BIC in each sample, less a constant, after one Newton step with the Hessian of all rows; (C, B)."""
     models, found = pool.models, []
     n, flat = len(models.units.y), torch.ones_like(models.units.y)[None] / len(models.units.y)

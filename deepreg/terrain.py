@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import hotspots
+from . import charts, hotspots
 from .columns import pick, plain, table
 from .errors import DataError, OptionError
 from .factors import Candidates
@@ -18,6 +18,9 @@ from .report.table import Table
 from .reselection import Stability, reselect
 from .results import Results
 from .threads import threads
+
+if TYPE_CHECKING:
+    from .plots import Axes as Axes
 
 CONDITIONAL = (
     "Standard errors, intervals and p-values are conditional on the selection: they take the columns as given, though "
@@ -192,6 +195,11 @@ class Terrain:
         for name in named:
             found[name] = pick(table(self.frame), [name], "map(columns=)")[name].to_numpy()
         return found
+
+    def plot(self, x: str, y: str, z: float = 2.0, ax: "Axes | None" = None) -> "Axes":
+        """Places at the columns `x` and `y`, darker where the expected count is higher, those above `z` in black."""
+        at, risk = (self._values(x, "x"), self._values(y, "y")), self._risk()
+        return charts.places(*at, risk, hotspots.flagged(risk, z), ax)
 
     def summary(self, alpha: float = 0.05) -> Summary:
         """Header, coefficients, incidence-rate ratios, and candidates next to the best."""

@@ -14,6 +14,7 @@ from classical import classical
 import deepreg
 from deepreg import hotspots
 from deepreg.errors import DataError, FormulaError, OptionError
+from deepreg.reselection import screened
 from deepreg.terrain import Terrain
 
 SETS = {"bars": "bar_*", "stations": "station_*"}
@@ -31,7 +32,8 @@ def fit(places: pd.DataFrame) -> Terrain:
 
 def test_the_best_of_all_single_fits_is_chosen(places: pd.DataFrame) -> None:
     rare = places["events"].rank(method="first") > 698  # the two busiest places
-    places = places.assign(bar_50=rare * 1)
+    quiet = places["events"].where(places.index < 300, 9) <= (places.index < 9)  # with a coefficient below 0
+    places = places.assign(bar_50=rare * 1, bar_900=quiet * 1)
     columns = [[None, *(one for one in places if one.startswith("bar"))], [None, "station_300"]]
     found = {}
     for pair in product(*columns):
@@ -44,7 +46,7 @@ def test_the_best_of_all_single_fits_is_chosen(places: pd.DataFrame) -> None:
     best = min(found, key=lambda one: found[one])
     assert tuple(pool.found.best.values()) == best
     assert pool.found.value == pytest.approx(found[best], abs=1e-8)
-    assert pool.found.size == 16
+    assert pool.found.size == 18
     assert len(pool.found.values) == len(found)
     # the rule "largest coefficient of each set" picks the rare column
     singles = [deepreg.structural(f"events ~ corner + {one}", places, family="poisson").fit().params.iloc[-1]
@@ -94,15 +96,29 @@ def test_reselection_is_the_search_in_each_sample(fit: Terrain) -> None:
     assert "Stability" in stability.as_html()
 
 
+def test_a_newton_step_ranks_candidates_in_a_sample_as_their_fits_do(fit: Terrain) -> None:
+    pool = fit.candidates["poisson"]
+    share = torch.from_numpy(np.random.default_rng(5).multinomial(700, np.full(700, 1 / 700), size=3) / 700)
+    first = np.argsort(pool.values)[:12]
+    positions, theta = pool.positions[first], pool.theta[torch.from_numpy(first)]
+    rough, columns = screened(pool, positions, theta, share), pool.columns(positions)
+    for b in range(3):
+        fits = pool.models.fit(columns, share[b : b + 1], theta)
+        size = 2 + (columns[:, 2:] >= 0).sum(1)
+        exact = 2 * 700 * fits.loss + size * math.log(700)
+        assert float((rough[:, b] - exact).abs().max()) < 1  # its Hessian is that of all rows
+        assert float((exact - exact.min()).max()) > 3
+
+
 def test_beam_and_dropout_say_what_they_are(places: pd.DataFrame, fit: Terrain) -> None:
     model = deepreg.rtm("events ~ corner", places, sets=SETS, family="poisson")
     beam = model.fit(search="beam", width=3)
     assert beam.factors == fit.candidates["poisson"].found.best
     assert beam.candidates["poisson"].found.method.startswith("beam")
-    dropped = model.fit(search="dropout", steps=300, rng=0)
+    dropped = model.fit(search="dropout", steps=100, rng=0)
     assert dropped.candidates["poisson"].found.method.startswith("dropout")
     assert dropped.bic >= beam.bic
-    assert model.fit(search="dropout", steps=300, rng=0).factors == dropped.factors
+    assert model.fit(search="dropout", steps=100, rng=0).factors == dropped.factors
 
 
 def test_indices_of_a_forecast_by_hand() -> None:
@@ -116,7 +132,7 @@ def test_indices_of_a_forecast_by_hand() -> None:
 
 
 def test_places_are_counted_by_factor_and_mapped_to_the_callers_rows(places: pd.DataFrame) -> None:
-    data = places.assign(bar_200=places["bar_200"].where(places.index != 5)).set_axis(np.arange(700) + 1000)
+    data = places.assign(bar_300=places["bar_300"].where(places.index != 5)).set_axis(np.arange(700) + 1000)
     fit = deepreg.rtm("events ~ corner", data, sets=SETS, family="poisson").fit()
     assert fit.results.design.dropped == {"missing risk factor": 1}
     table = fit.conjunctions(outcome="events_next")

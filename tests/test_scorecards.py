@@ -77,7 +77,7 @@ def test_points_are_searched_with_the_cut_points(fit: FittedScorecard, cases: pd
     pool = fit.pool()
     assert pool["behind"].iloc[0] == 0
     assert (pool["loss"] <= fit.loss * 1.005 + 1e-12).all()
-    assert fit.card(1).points != card.points
+    assert fit.card(1).table.as_text() != card.table.as_text()
     costs = card.costs["log loss"]
     assert costs["all columns, unrounded"] <= costs["same columns, unrounded"] <= costs["card"]
     assert costs["card"] <= costs["rounded coefficients"] + 1e-12 < costs["no columns"]
@@ -128,6 +128,19 @@ def test_a_term_that_is_no_column_is_not_exported(cases: pd.DataFrame) -> None:
     both = deepreg.scorecard("recid ~ I(age * priors)", cases, terms=1).fit().card()
     with pytest.raises(NotAvailable, match="no column"):
         both.to_python()
+
+
+def test_integers_near_the_best_are_those_of_enumeration() -> None:
+    every = np.array(list(product(range(-9, 10), repeat=3)))
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(80, 3)) @ (0.15 * np.eye(3) + 0.85)
+        y = x @ [1.45, -2.55, 0.4] + rng.normal(size=80)
+        values = np.sort(np.var(y[:, None] - x @ every.T, axis=0))
+        cards = LinearCards(x, y, None, 3).search(10_000, 1000, 0.1)
+        near = values[values <= 1.1 * values[0]]
+        assert len(cards.values) == len(near)
+        np.testing.assert_allclose(cards.values, near)
 
 
 def test_integer_least_squares_is_enumeration() -> None:
