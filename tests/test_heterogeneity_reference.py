@@ -96,7 +96,7 @@ PERCENT = np.linspace(5, 95, 50)
 INTEGRALS = rows_of(read("econml_drtester"), stat="qini_integral").query("data != 'C'")
 
 
-@pytest.mark.parametrize("name, priority", INTEGRALS[["data", "priority"]].itertuples(index=False, name=None))
+@pytest.mark.parametrize("name, priority", list(INTEGRALS[["data", "priority"]].itertuples(index=False, name=None)))
 def test_integrals_are_those_of_econml(name: str, priority: str) -> None:
     """Left sums over thresholds of other rows. Its error of the QINI is that of policies that are given, against the
     same share at random; that of its TOC is no influence function of it, and is not compared."""
