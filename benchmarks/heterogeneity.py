@@ -59,7 +59,10 @@ def tests(draw: int, n: int, beta: float, learners: str) -> dict[str, float]:
     table = result.heterogeneity.test().frame()
     found = {name: float(z) for name, z in table["statistic"].items()}
     found["AUTOC, pooled"] = float(result.heterogeneity.rate().estimates.zvalues[0])
-    found["projection on covariates"] = float(stats.norm.isf(table["P>|z|"].iloc[-1] / 2))
+    line = result.heterogeneity.projection().estimates
+    loose = line.select(line.names[1:]).wald().pvalue
+    for name, p in (("projection on covariates", table["P>|z|"].iloc[-1]), ("projection, chi-squared", loose)):
+        found[name] = float(stats.norm.isf(p / 2))
     return found
 
 

@@ -209,6 +209,12 @@ class StructuralModel(Effects, Learner):
         labels = structure.family.labels if structure.instruments is None else structure.family.labels[:1]
         return list(labels or (self.result_.design.outcome,))
 
+    @property
+    def _d_y(self) -> tuple[int, ...]:
+        """The axes of the outcomes, which EconML's SingleTreePolicyInterpreter looks for under this name."""
+        self._fitted()
+        return self.layout_.outcome
+
     def _ask(self, question: Question, X: object, errors: bool) -> Inference:
         result = self._fitted()
         self._check_errors(errors)

@@ -162,6 +162,16 @@ def test_fits_to_earlier_folds_saw_no_later_one(clustered) -> None:
     assert (repeats.sequential(moved, None, fold)[fold == 1] != ahead[fold == 1]).all()
 
 
+def test_the_design_of_some_rows_is_that_of_their_data(clustered) -> None:
+    keep = np.arange(20, 120)[::2]
+    made = repeats.some(clustered.design, keep)
+    want = deepreg.structural("y ~ t | x", DATA.iloc[keep], weights="w", cluster="firm").design
+    for found, expected in zip((*made.units[:2], made.weight, made.cluster),
+                               (*want.units[:2], want.weight, want.cluster), strict=True):  # fmt: skip
+        np.testing.assert_allclose(found, expected)
+    assert made.n == len(keep) and made.groups == want.groups and list(made.labels) == list(DATA.index[keep])
+
+
 def test_effects_at_other_treatments_do_not_enter_refits() -> None:
     data = DATA.assign(t=DATA.t + RNG.normal(size=N), b=(DATA.y > 0).astype(int), x=DATA.x.round())
     result = fit("b ~ t | x", data, family="logit")

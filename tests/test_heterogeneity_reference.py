@@ -90,6 +90,67 @@ def test_values_of_the_top_are_those_of_econml() -> None:
             np.testing.assert_allclose(found.estimate, want, **EXACT)
 
 
+PERCENT = np.linspace(5, 95, 50)
+
+
+INTEGRALS = rows_of(read("econml_drtester"), stat="qini_integral").query("data != 'C'")
+
+
+@pytest.mark.parametrize("name, priority", list(INTEGRALS[["data", "priority"]].itertuples(index=False, name=None)))
+def test_integrals_are_those_of_econml(name: str, priority: str) -> None:
+    """Left sums over thresholds of other rows. Its error of the QINI is that of policies that are given, against the
+    same share at random; that of its TOC is no influence function of it, and is not compared."""
+    data, want = read(name.lower()), read("econml_drtester")
+    want = want[(want["data"] == name) & (want["priority"] == priority)].set_index("stat")
+    apart = data["train"] == 1
+    some = data[~apart]
+    cuts = np.percentile(data[priority][apart], PERCENT)
+    top = some[priority].to_numpy()[:, None] >= cuts
+    share, step = top.mean(0), np.r_[np.diff(PERCENT) / 100, 0.0]
+    at, place = np.unique(share, return_inverse=True)
+    for metric, ours in (("toc", het.toc), ("qini", het.gain)):
+        found = ours(some["dr"], some[priority], share=at, **({} if metric == "toc" else {"relative": True}))
+        area = step @ found.estimate.to_numpy()[place]
+        np.testing.assert_allclose(area, want.loc[f"{metric}_integral", "estimate"], **EXACT)
+    policies = {f"top {k}": top[:, k] * 1.0 for k in range(50)} | {f"any {k}": np.full(len(some), p) for k, p in
+                                                                  enumerate(share)}  # fmt: skip
+    values = het.policy_value(some["dr"] - some["dr"].mean(), policies)
+    area = values.linear(np.r_[step, -step][None], np.zeros(1), ["area"])
+    np.testing.assert_allclose(area.value[0], want.loc["qini_integral", "estimate"], **EXACT)
+    error = area.std_error[0] * (1 - 1 / len(some)) ** 0.5  # EconML divides by n
+    np.testing.assert_allclose(error, want.loc["qini_integral", "se"], **EXACT)
+
+
+@pytest.mark.parametrize("target", ["AUTOC", "QINI"])
+@pytest.mark.parametrize("fit", ["B", "Bcl"])
+def test_rates_of_scores_of_a_forest_are_those_of_grf(fit: str, target: str) -> None:
+    forest, data = rows_of(read("forests"), fit=fit).reset_index(drop=True), read("b")
+    how = {"weights": data["weight"], "cluster": data["cluster"]} if fit == "Bcl" else {}
+    want = rows_of(read("grf_rate_forest"), fit=fit, target=target).iloc[0]
+    found = het.rate(forest["score"], data["s_oof"], target=target, **how)
+    np.testing.assert_allclose(found.estimate.item(), want["estimate"], rtol=1e-7)
+    np.testing.assert_allclose(found.std_error.item(), want["se"], rtol=0.03)
+
+
+@pytest.mark.parametrize("fit", ["B", "Bcl", "D"])
+def test_averages_of_scores_are_those_of_grf(fit: str) -> None:
+    """Over all rows, and by overlap the slope of residuals; among the treated it normalises weights by arms."""
+    forest = rows_of(read("forests"), fit=fit).reset_index(drop=True)
+    data = read("d" if fit == "D" else "b")
+    how = {"weights": data["weight"], "cluster": data["cluster"]} if fit == "Bcl" else {}
+    want = rows_of(read("grf_ate"), fit=fit, method="AIPW").set_index("target")
+    found = het.policy_value(forest["score"], {"treat": np.ones(len(data))}, **how)
+    np.testing.assert_allclose(found.value[0], want.loc["all", "estimate"], **EXACT)
+    np.testing.assert_allclose(found.std_error[0], want.loc["all", "std.err"], **EXACT)
+    treatment = data["t" if fit == "D" else "w"] - forest["W.hat"]
+    slope = het.projection(
+        data["y"] - forest["Y.hat"], treatment.to_numpy(), names=["t"], vcov="CR3" if how else "HC3", **how
+    )  # fmt: skip
+    np.testing.assert_allclose(slope.estimate["t"], want.loc["overlap", "estimate"], **EXACT)
+    if not how:  # with weights and clusters sandwich's leverages are others, see below
+        np.testing.assert_allclose(slope.std_error["t"], want.loc["overlap", "std.err"], **EXACT)
+
+
 COVARIANCES = [(fit, vcov) for fit in ("B", "D") for vcov in ("HC0", "HC1", "HC2", "HC3")]
 
 

@@ -110,6 +110,22 @@ def test_trees_of_econml_read_a_model(effects):
     assert low < nodes[1]["mean"] < high
 
 
+def test_policy_trees_of_econml_read_a_model(effects):
+    model, y, t, x = effects
+    tree = of_econml("cate_interpreter").SingleTreePolicyInterpreter(max_depth=1, random_state=0)
+    value = model.const_marginal_effect(x)[:, 0]
+    chosen = tree.interpret(model, x).treat(x)
+    assert tree.tree_model_.tree_.feature[0] == 0 and (chosen == (value > 0)).mean() > 0.9
+    np.testing.assert_allclose(tree.always_treat_value_, value.mean())
+    dear = tree.interpret(model, x, sample_treatment_costs=1.0).treat(x)
+    assert (dear == (value > 1)).mean() > 0.9 and dear.mean() < chosen.mean()
+    np.testing.assert_array_equal(model.const_marginal_effect(x)[:, 0], value)  # costs are taken off a copy
+    both = deepreg.StructuralModel(discrete_treatment=True, learners="smooth", folds=2, rng=0)
+    both.fit(np.c_[y, -y], t, x)  # of several outcomes the mean, here of an effect and its negative
+    two = tree.interpret(both, x).always_treat_value_
+    np.testing.assert_allclose(two, both.const_marginal_effect(x).mean(), atol=1e-12)
+
+
 def test_scores_of_econml_read_a_model(effects):
     from sklearn.linear_model import LinearRegression, LogisticRegression
 

@@ -42,9 +42,10 @@ class HeterogeneityTest(Summarised):
     `pvalue` is that of the first row of `table`: a guarded test where effects are cross-fitted, the plain one where
     they were learned from other data. Cross-fitting lets each pair of rows appear twice, each in the training data of
     the other's fold. Without heterogeneity the sum of the folds' z statistics then has a variance of about 2 instead
-    of 1, and unguarded tests at 5% reject in 16 to 22% of samples. Guarded ones divide z by sqrt(2), a heuristic
-    without a theorem: in simulated experiments with 600 rows and ten features they reject in 5% with least squares, in
-    3 to 4% with networks and in 7 to 8% with smooth functions (benchmarks/heterogeneity.py).
+    of 1, and unguarded tests at 5% reject in 10 to 20% of samples. Guarded ones divide z by sqrt(2), a heuristic
+    without a theorem: in 1,000 simulated experiments each with ten features they reject in 5% with smooth functions
+    and in 2 to 3% with networks, of 600 rows and of 2,000 (benchmarks/heterogeneity.py). The F test of the projection
+    rejects in 4 to 5%.
     """
 
     table: pd.DataFrame  # statistic, df, df denom, P>|z| and P>z of each test, and how it is meant
@@ -75,7 +76,7 @@ class HeterogeneityTest(Summarised):
         if self.folds > 1:
             notes.append(
                 "Guarded: z of cross-fitted effects over sqrt(2), a heuristic: of simulated data without "
-                "heterogeneity it rejects 3 to 8% at a level of 5%. Unguarded z reject too often."
+                "heterogeneity it rejects 2 to 5% at a level of 5%. Unguarded z reject too often."
             )
         shown = Table.from_frame(self.table, formats={"df": ".0f", "df denom": ".1f"})
         return Summary("Test for heterogeneity", (), (shown,), tuple(notes))
