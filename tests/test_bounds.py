@@ -123,6 +123,14 @@ def test_bounds_are_of_constant_coefficients():
         deepreg.logit("q ~ a", DATA, bounds={"a": (0, 1)}).fit(trainer=deepreg.LBFGS())
 
 
+def test_adam_ends_at_the_bounds_too():
+    model = deepreg.logit("q ~ a + b", DATA, bounds={"b": (0, None), "a": (None, 0.5)})
+    res, exact = model.fit(trainer=deepreg.Adam(steps=200), rng=0), model.fit()
+    assert res.params["b"] == 0 and res.params["a"] == 0.5 and res.certificate.bound == exact.certificate.bound
+    np.testing.assert_allclose(res.params, exact.params, atol=1e-5)
+    np.testing.assert_allclose(res.bse, exact.bse, rtol=1e-4)
+
+
 def test_a_separated_outcome_has_a_fit_inside_bounds():
     data = DATA.assign(q=(DATA.a > 0) * 1)
     res = deepreg.logit("q ~ a + b", data, bounds={"a": (0, 5)}).fit()

@@ -79,10 +79,9 @@ def test_the_minimum_and_its_errors_are_those_of_the_sandwich_by_hand(link):
 def test_adam_and_newton_find_one_minimum(tracked):
     newton = deepreg.logit(FORMULA, TRAIN, **CLAMP).fit()
     several = deepreg.logit(FORMULA, TRAIN, **CLAMP).fit(starts=20, rng=0)
-    assert brier(several) == pytest.approx(brier(newton), abs=1e-12) and (
-        several.certificate.starts,
-        several.certificate.reached,
-    ) == (20, 20)
+    assert brier(several) <= brier(newton) + 1e-12 and several.certificate.starts == 20
+    assert 1 <= several.certificate.reached <= 20  # cut off at 0 and 1, the loss has other minima
+    assert deepreg.logit("recid ~ score", TRAIN).fit(starts=3, rng=0).certificate.reached == 3
     assert brier(tracked) == pytest.approx(brier(newton), abs=1e-7)
     np.testing.assert_allclose(tracked.params, newton.params, atol=1e-3)
     np.testing.assert_allclose(tracked.bse, newton.bse, rtol=1e-2)
@@ -213,13 +212,13 @@ def test_own_functions_are_given_to_load(tmp_path):
         return (p - y).abs() ** 1.5
 
     family = Probability(loss, "probit")
-    res = deepreg.probit(FORMULA, TRAIN, loss=loss).fit(trainer=deepreg.Adam(steps=20), rng=0)
+    res = deepreg.probit("recid ~ score", TRAIN, loss=loss).fit(trainer=deepreg.Adam(steps=20), rng=0)
     res.save(tmp_path / "own.deepreg")
     with pytest.raises(OptionError, match=r"family of your own, Probability"):
         deepreg.load(tmp_path / "own.deepreg")
     again = deepreg.load(tmp_path / "own.deepreg", family=family)
     pd.testing.assert_series_equal(again.predict(TEST), res.predict(TEST))
-    named = deepreg.logit(FORMULA, TRAIN, **CLAMP).fit(holdout=TEST)
+    named = deepreg.logit("recid ~ score", TRAIN, **CLAMP).fit(holdout=TEST)
     named.save(tmp_path / "named.deepreg")
     read = deepreg.load(tmp_path / "named.deepreg")
     assert read.structure == named.structure and torch.equal(read.history.holdout, named.history.holdout)
