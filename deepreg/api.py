@@ -145,6 +145,7 @@ def choice(
     missing: str = "drop",
     assignment: Randomised | None = None,
     constant: str | Sequence[str] | None = None,
+    bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
     vcov: str | dict[str, str] | None = None,
     cov_type: str | None = None,
     cov_kwds: Mapping[str, object] | None = None,
@@ -176,7 +177,7 @@ def choice(
     weights, cluster : str, optional
         As in structural(), constant within a unit. Errors take units as independent: where the same person has several,
         give the person as `cluster`.
-    subset, missing, constant, vcov, cov_type, cov_kwds, context
+    subset, missing, constant, bounds, vcov, cov_type, cov_kwds, context
         As in structural().
     assignment : Randomised, optional
         Where choice sets were drawn independently of the features; otherwise Lambda(x) is a regression of Hessians.
@@ -219,7 +220,7 @@ def choice(
     options: dict[str, Any] = {"weights": weights, "cluster": cluster, "subset": subset, "missing": missing}
     options |= {"assignment": assignment, "constant": constant}
     vcov = _covariance(vcov, cov_type, cov_kwds)
-    options |= {"offset": offset, "exposure": None}
+    options |= {"offset": offset, "exposure": None, "bounds": bounds}
     chosen = ConditionalLogit() if nests is None else NestedLogit.of(nests)
     named = {"unit": unit, "alternative": alternative, "nests": nests}
     given = arguments({**named, **options, "vcov": vcov}, {"missing": "drop"})

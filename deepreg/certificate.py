@@ -25,6 +25,7 @@ class Certificate(NamedTuple):
     condition: float  # the largest over the smallest
     free: int  # parameters
     bound: tuple[str, ...] = ()  # parameters at one of their bounds
+    reached: int = 1  # of the starts, how many ended there
 
     @property
     def converged(self) -> bool:

@@ -124,7 +124,7 @@ def fit(
     held = tuple(name for name, loose in zip(structure.names, free.tolist(), strict=True) if not loose)
     certificate = Certificate(
         at.method, at.steps, at.starts, float(torch.where(gap > 0, gap / error, 0.0).max()), eigenvalue, condition,
-        int(free.sum()), held,
+        int(free.sum()), held, at.reached,
     )  # fmt: skip
     every = torch.eye(len(structure.names)).to(inverse)[None, None]
     inverse = inverse[None, None]
@@ -149,6 +149,7 @@ class Reached(NamedTuple):
     method: str
     steps: int
     starts: int
+    reached: int  # starts that led here
     track: Track | None = None
     header: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -160,9 +161,9 @@ def _of_losses(place: Place, u: Units, weight: Tensor, options: Options) -> Reac
     lower, upper = place.limits()
     units = place.standard.units
     if options.trainer is None:
-        best, track, steps = _newton(place, u, weight, lower, upper, options)
+        best, track, steps, reached = _newton(place, u, weight, lower, upper, options)
     else:
-        best, track, steps = _trained(place, u, weight, lower, upper, options)
+        best, track, steps, reached = *_trained(place, u, weight, lower, upper, options), 1
     if options.start is not None and isinstance(options.start, Results) and track is not None:
         track = track if options.start.track is None else options.start.track.then(track)
     if track is not None and options.trainer is not None:
@@ -174,7 +175,7 @@ def _of_losses(place: Place, u: Units, weight: Tensor, options: Options) -> Reac
     theta = _exactly(structure, within @ turn.T, free)
     score = score_of(structure.family, u, theta[:, None, :].expand(1, len(u.y), -1))
     method = "Newton" if options.trainer is None else repr(options.trainer)
-    return Reached(theta, free, mean, score, method, steps, options.starts, track)
+    return Reached(theta, free, mean, score, method, steps, options.starts, reached, track)
 
 
 def _of_penalty(place: Place, design: Design, u: Units, weight: Tensor, options: Options) -> Reached:
@@ -202,14 +203,14 @@ def _of_penalty(place: Place, design: Design, u: Units, weight: Tensor, options:
     score = alone.influence(theta[0])[None]
     method = f"Newton, {len(penalty.stages())} stages of the penalty"
     return Reached(
-        theta, found.free, found.hessian, score, method, found.steps, len(starts), None, found.header(penalty),
-        found.notes(structure.names),
+        theta, found.free, found.hessian, score, method, found.steps, len(starts), found.times, None,
+        found.header(penalty), found.notes(structure.names),
     )  # fmt: skip
 
 
 def _newton(
     place: Place, u: Units, weight: Tensor, lower: Tensor, upper: Tensor, options: Options
-) -> tuple[Minimum, Track | None, int]:
+) -> tuple[Minimum, Track | None, int, int]:
     structure, units = place.structure, place.standard.units
     start = _starts(place, lower, upper, options)
     seen: list[tuple[float, float]] = []
@@ -227,10 +228,11 @@ def _newton(
     best = int(value.argmin()) if bool(value.isfinite().any()) else int(found.value.argmin())
     one = Minimum(*(part[best : best + 1] if isinstance(part, Tensor) else part for part in found))
     structure.refuse(units, one)
+    reached = int((value - one.value <= 1e-9 * (1 + one.value.abs())).sum())
     if not seen:
-        return one, None, found.steps
+        return one, None, found.steps, reached
     train, holdout = (torch.tensor(part, dtype=torch.float64) for part in zip(*seen, strict=True))
-    return one, Track(torch.arange(len(train)), train, holdout), found.steps
+    return one, Track(torch.arange(len(train)), train, holdout), found.steps, reached
 
 
 def _trained(

@@ -53,9 +53,10 @@ class EstimatedLaw:
     """Lambda(x) = sum over t of P(t | x) E[Hessian | t, x; theta(x)], the law of t learned on the same splits.
 
     `trim` is the least class probability, as in trimmed propensity scores (times four times the class's share where
-    that is below a quarter); `floor` the least eigenvalue of Lambda(x) relative to its mean over rows. Rows touched by
-    either are counted and printed; where more than half are trimmed, fitting raises DataError. Raises OptionError
-    outside [0, .5).
+    that is below a quarter); `floor` the least eigenvalue, relative to its mean over rows, of the block of Lambda(x)
+    that belongs to intercepts and ancillary parameters, and of what it leaves to the slopes, which for least squares is
+    the variance of d given x. Rows touched by either are counted and printed; where more than half are, or less than a
+    share `floor` of the variation of d is left, fitting raises DataError. Raises OptionError outside [0, .5).
 
     Reference: Farrell, Liang and Misra (2021), section 4; the law replaces the regression of Hessians on x.
     """
@@ -348,7 +349,7 @@ class Regressed:
         relative = (1 / eigenvalues - _SHARE) / (1 - _SHARE)
         if structure.held:
             half = unit @ vectors
-            return invert((half * relative[..., None, :]) @ half.mT, self.floor, structure.held)
+            return invert((half * relative[..., None, :]) @ half.mT, self.floor, held=structure.held)
         return floored(relative, vectors, unit, self.floor)
 
 

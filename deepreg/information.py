@@ -13,6 +13,11 @@ from .errors import DataError
 from .structure import Structure
 from .units import Units, blocks
 
+_REMEDY = (
+    "Remove the features that decide either, or keep other rows with subset=. Where what little there is will do, "
+    "lower the floor: hessian=deepreg.EstimatedLaw(floor=1e-5)."
+)
+
 
 class Lambda(NamedTuple):
     """The inverse of Lambda(x_i) at the held-out theta, and how far it can be trusted.
@@ -35,16 +40,22 @@ def integrated(
         at = theta[:, rows, None, :].expand(*u.y.shape, -1)
         each = family.information(u, at) if unseen is None else family.observed(u, at, unseen.seen(u.d, rows))
         value[:, rows] = (each * some.weight[..., None, None]).sum(2)
-    return invert(value, floor, structure.held)
+    return invert(value, floor, structure.levels, structure.held)
 
 
-def invert(value: Tensor, floor: float, held: Sequence[int] = ()) -> Lambda:
-    """Inverse with eigenvalues no smaller than `floor` relative to the mean over rows, which is free of units.
+def invert(value: Tensor, floor: float, levels: Sequence[int] = (), held: Sequence[int] = ()) -> Lambda:
+    """Inverse of Lambda(x), (R, n, P, P), with no part of it below `floor` relative to its mean over rows.
 
-    Of `held` columns, which are constant, Lambda(x) need not say anything: their information is an average over rows.
+    The parts are the block of the `levels`, which are intercepts and ancillary parameters, and what they leave of that
+    of the slopes: S = Lambda_ss - Lambda_sl Lambda_ll^{-1} Lambda_ls, for least squares the variance of d given x.
+    Neither depends on the origin or the unit of d, nor on how far E[d | x] lies from its mean. Of `held` columns, which
+    are constant, Lambda(x) need not say anything: their information is an average over rows.
+
+    Raises DataError where the mean is singular, where less than `floor` of the variation of d is left given x, or where
+    most rows are below it.
     """
     if held:
-        return _around_constants(value, floor, list(held))
+        return _around_constants(value, floor, levels, list(held))
     mean = value.mean((0, 1))
     eigenvalues = torch.linalg.eigvalsh(mean / mean.diagonal().outer(mean.diagonal()).sqrt())
     if not float(eigenvalues[0]) > 1e-10:
@@ -53,16 +64,57 @@ def invert(value: Tensor, floor: float, held: Sequence[int] = ()) -> Lambda:
             "not vary, or the outcome hardly ever does. Remove the feature that decides the treatment, the redundant "
             "term, or the rows that say nothing."
         )
+    first = sorted(levels)
+    last = [j for j in range(value.shape[-1]) if j not in first]
+    if not first or not last:
+        return _above(value, floor)
+    order = torch.tensor(first + last)
+    there, back, cut = order[:, None], order.argsort(), len(first)
+    value, mean = value[..., there, order], mean[there, order]
+    level = _above(value[..., :cut, :cut], floor)
+    across = value[..., cut:, :cut] @ level.inverse  # (R, n, S, L)
+    left = value[..., cut:, cut:] - across @ value[..., :cut, cut:]
+    given = _given(left.mean((0, 1)), mean, cut)
+    if given < floor:
+        raise DataError(
+            f"The features decide some structural regressor: given them, a share of {max(given, 0):.1e} of its "
+            f"variation is left, so averages over all rows are not identified. {_REMEDY}"
+        )
+    slope = _above(left, floor)
+    moved = slope.inverse @ across
+    inverse = torch.empty_like(value)
+    inverse[..., :cut, :cut] = level.inverse + across.mT @ moved
+    inverse[..., cut:, :cut] = -moved
+    inverse[..., :cut, cut:] = -moved.mT
+    inverse[..., cut:, cut:] = slope.inverse
+    raised = level.floored | slope.floored
+    _refuse(raised)
+    return Lambda(inverse[..., back[:, None], back], min(level.smallest, slope.smallest), raised, inverse[..., :0])
+
+
+def _above(value: Tensor, floor: float) -> Lambda:
+    """The inverse with eigenvalues no smaller than `floor` relative to the mean over rows."""
+    mean = value.mean((0, 1))
     lower = torch.linalg.cholesky(mean)
     half = torch.linalg.solve_triangular(lower, value, upper=False)
     white = torch.linalg.solve_triangular(lower, half.mT, upper=False)
+    if white.shape[-1] == 1:  # many times as fast
+        return floored(white[..., 0], torch.ones_like(white), lower, floor)
     relative, vectors = torch.linalg.eigh(white)
     return floored(relative, vectors, lower, floor)
 
 
-def _around_constants(value: Tensor, floor: float, held: list[int]) -> Lambda:
+def _given(left: Tensor, mean: Tensor, cut: int) -> float:
+    """The least share of the variation of the last regressors, past the `cut`, that is left given x."""
+    whole = mean[cut:, cut:] - mean[cut:, :cut] @ torch.linalg.solve(mean[:cut, :cut], mean[:cut, cut:])
+    lower = torch.linalg.cholesky(whole)
+    half = torch.linalg.solve_triangular(lower, left, upper=False)
+    return float(torch.linalg.eigvalsh(torch.linalg.solve_triangular(lower, half.mT, upper=False))[0])
+
+
+def _around_constants(value: Tensor, floor: float, levels: Sequence[int], held: list[int]) -> Lambda:
     free = [j for j in range(value.shape[-1]) if j not in held]
-    lam = invert(value[..., free, :][..., free], floor)
+    lam = invert(value[..., free, :][..., free], floor, [free.index(j) for j in levels])
     inverse = torch.zeros_like(value)
     inverse[..., torch.tensor(free)[:, None], torch.tensor(free)] = lam.inverse
     turn = value.new_zeros(*value.shape[:-1], len(held))
@@ -122,13 +174,16 @@ def floored(relative: Tensor, vectors: Tensor, lower: Tensor, floor: float) -> L
     Raises DataError where most rows are touched: an average over rows that mostly say nothing is no estimate.
     """
     raised = (relative < floor).any(-1).any(0)  # (n,)
+    _refuse(raised)
+    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
+    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
+    return Lambda(inverse, float(relative.min()), raised, inverse[..., :0])
+
+
+def _refuse(raised: Tensor) -> None:
     if float(raised.double().mean()) > 0.5:
         raise DataError(
             f"In {int(raised.sum()):,} of {len(raised):,} rows the data say next to nothing on some coefficient: "
             "given the features, the treatment hardly varies there or the outcome is all but certain, so averages over "
-            "all rows are not identified. Remove the features that decide either, or keep other rows with subset=. "
-            "Where what little there is will do, lower the floor: hessian=deepreg.EstimatedLaw(floor=1e-5)."
+            f"all rows are not identified. {_REMEDY}"
         )
-    back = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
-    inverse = (back / relative.clamp_min(floor)[..., None, :]) @ back.mT
-    return Lambda(inverse, float(relative.min()), raised, inverse[..., :0])

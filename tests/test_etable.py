@@ -425,7 +425,7 @@ def test_panels_of_rows(ols):
         ({"heads": ["a", "b"]}, "heads= has 2 entries, but the table has 1"),
         ({"heads": "a"}, "list of strings"),
         ({"groups": ["a", "b"]}, "groups= has 2"),
-        ({"stats": ["aic"]}, "'aic'.*'?n, r2"),
+        ({"stats": ["rmse"]}, "'rmse'.*'?n, r2"),
         ({"stats": "n"}, "list of strings"),
         ({"stars": (0.01, 0.05)}, "falling"),
         ({"stars": 0.05}, "falling"),

@@ -328,6 +328,31 @@ def test_flooring_happens_in_units_that_do_not_depend_on_the_data_and_is_counted
         invert(value, 0.45)
 
 
+def test_a_floor_does_not_depend_on_an_origin_of_the_regressors_that_moves_with_the_features():
+    """The mean of d given x can lie as far from that of d as it likes: what is floored is the variance given x."""
+    g = torch.Generator().manual_seed(0)
+    root = torch.randn(2, 1, 50, 2, 2, generator=g, dtype=torch.float64)
+    level, slope = root @ root.mT + 0.05 * torch.eye(2)
+    value = torch.zeros(1, 50, 4, 4, dtype=torch.float64)
+    value[..., :2, :2], value[..., 2:, 2:] = level, slope
+    turn = torch.eye(4, dtype=torch.float64).repeat(1, 50, 1, 1)
+    turn[..., 2:, :2] = torch.randn(1, 50, 2, 2, generator=g, dtype=torch.float64)
+    moved = turn @ value @ turn.mT
+    place = torch.tensor([2, 0, 3, 1])  # levels are columns 1 and 3
+    found = invert(moved[..., place[:, None], place], 0.04, [1, 3])
+    alone = [invert(part, 0.04) for part in (level, slope)]
+    assert torch.equal(found.floored, alone[0].floored | alone[1].floored)
+    assert 0 < int(found.floored.sum()) < 25
+    with pytest.raises(DataError, match="next to nothing"):  # as one block most rows would be floored
+        invert(moved, 0.04)
+    whole = turn.mT @ found.inverse[..., place.argsort()[:, None], place.argsort()] @ turn
+    kept = ~found.floored
+    torch.testing.assert_close(whole[0, kept][:, 2:, 2:], alone[1].inverse[0, kept])
+    torch.testing.assert_close(whole[0, kept][:, :2, :2], alone[0].inverse[0, kept])
+    exact = invert(moved, 0.0, [0, 1]).inverse
+    torch.testing.assert_close(exact, torch.linalg.inv(moved))
+
+
 def test_a_feature_that_decides_the_treatment_is_refused():
     rng = np.random.default_rng(0)
     x = rng.normal(size=400)

@@ -79,7 +79,10 @@ def test_the_minimum_and_its_errors_are_those_of_the_sandwich_by_hand(link):
 def test_adam_and_newton_find_one_minimum(tracked):
     newton = deepreg.logit(FORMULA, TRAIN, **CLAMP).fit()
     several = deepreg.logit(FORMULA, TRAIN, **CLAMP).fit(starts=20, rng=0)
-    assert brier(several) == pytest.approx(brier(newton), abs=1e-12) and several.certificate.starts == 20
+    assert brier(several) == pytest.approx(brier(newton), abs=1e-12) and (
+        several.certificate.starts,
+        several.certificate.reached,
+    ) == (20, 20)
     assert brier(tracked) == pytest.approx(brier(newton), abs=1e-7)
     np.testing.assert_allclose(tracked.params, newton.params, atol=1e-3)
     np.testing.assert_allclose(tracked.bse, newton.bse, rtol=1e-2)
@@ -88,6 +91,7 @@ def test_adam_and_newton_find_one_minimum(tracked):
 def test_parameters_are_what_the_trainer_left_and_not_a_step_further():
     res = deepreg.logit(FORMULA, TRAIN, **CLAMP).fit(trainer=deepreg.Adam(steps=40), rng=0)
     assert brier(res) == pytest.approx(float(res.history.train[-1]), rel=1e-12)
+    np.testing.assert_allclose(res.params, res.theta().iloc[0], rtol=1e-12)  # and not one Newton step from there
     assert not res.certificate.converged and res.certificate.gradient > 0.05
     assert any("stopped before the minimum" in note and "fit(start=)" in note for note in res.summary().notes)
 
