@@ -149,7 +149,7 @@ class Reached(NamedTuple):
     method: str
     steps: int
     starts: int
-    reached: int  # of the starts, how many ended there
+    reached: int  # starts that led here
     track: Track | None = None
     header: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -201,12 +201,10 @@ def _of_penalty(place: Place, design: Design, u: Units, weight: Tensor, options:
     theta = _exactly(structure, torch.where(found.held.isnan(), turn @ found.at, found.held)[None], loose)
     alone = replace(objective, units=u, turn=torch.eye(len(turn)).to(turn))
     score = alone.influence(theta[0])[None]
-    level = min(found.values.values())
-    reached = sum(value - level <= 1e-9 * (1 + abs(level)) for value in found.values.values())
     method = f"Newton, {len(penalty.stages())} stages of the penalty"
     return Reached(
-        theta, found.free, found.hessian, score, method, found.steps, len(starts), reached, None, found.header(penalty),
-        found.notes(structure.names),
+        theta, found.free, found.hessian, score, method, found.steps, len(starts), found.times, None,
+        found.header(penalty), found.notes(structure.names),
     )  # fmt: skip
 
 

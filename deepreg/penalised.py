@@ -83,6 +83,12 @@ class Found(NamedTuple):
     paid: float  # the penalty
     values: Mapping[str, float]  # the objective at the minimum reached from each start
 
+    @property
+    def times(self) -> int:
+        """How many starts led to it."""
+        least = min(self.values.values())
+        return sum(value - least < 1e-8 * (1 + abs(least)) for value in self.values.values())
+
     def header(self, penalty: Penalty) -> tuple[tuple[str, str], ...]:
         """What a summary says of it."""
         return (("Penalty:", repr(penalty)), ("Mean loss, penalty:", f"{self.loss:.6g}, {self.paid:.3g}"))
