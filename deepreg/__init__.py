@@ -11,25 +11,25 @@ from .version import version
 
 if TYPE_CHECKING:
     from . import datasets, families, heterogeneity, interop, penalties, simulate, targets
-    from .aliases import logit, negbin, ols, poisson, probit
     from .api import choice, structural
     from .best import best_combination
+    from .constant.aliases import logit, negbin, ols, poisson, probit
     from .curvature import EstimatedLaw, KnownLaw, Randomised, Regressed
     from .estimator import StructuralClassifier as StructuralClassifier
     from .estimator import StructuralRegressor as StructuralRegressor
     from .fair import fairness
-    from .loading import load
     from .networks import MLP, Replicated
     from .penalties import RateGap, Rounding
     from .pointwise import BootstrapInference
     from .report.etable import etable
-    from .risk_terrain import rtm
-    from .scorecards import scorecard
+    from .scoring.model import scorecard
     from .searching import search
+    from .storage.loading import load
     from .structural_model import StructuralModel as StructuralModel
+    from .terrain.model import rtm
     from .tradeoffs import tradeoff
     from .trainers import LBFGS, Adam, AdamW
-    from .trajectory_model import trajectories
+    from .trajectory.model import trajectories
 
     __version__: str
 
@@ -37,17 +37,17 @@ _MODULES = ("datasets", "families", "heterogeneity", "interop", "penalties", "si
 _OBJECTS = {
     "best_combination": "best",
     "choice": "api",
-    "load": "loading",
-    "rtm": "risk_terrain",
-    "scorecard": "scorecards",
+    "load": "storage.loading",
+    "rtm": "terrain.model",
+    "scorecard": "scoring.model",
     "search": "searching",
     "structural": "api",
-    "logit": "aliases",
-    "negbin": "aliases",
-    "ols": "aliases",
-    "poisson": "aliases",
-    "probit": "aliases",
-    "trajectories": "trajectory_model",
+    "logit": "constant.aliases",
+    "negbin": "constant.aliases",
+    "ols": "constant.aliases",
+    "poisson": "constant.aliases",
+    "probit": "constant.aliases",
+    "trajectories": "trajectory.model",
     "BootstrapInference": "pointwise",
     "EstimatedLaw": "curvature",
     "KnownLaw": "curvature",

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from . import bounds as limits
 from . import covariance, families, instruments, penalties
 from .call import Call, arguments
+from .constant import bounds as limits
 from .curvature import KnownLaw, Randomised
 from .design import Design, build
 from .errors import DataError, OptionError

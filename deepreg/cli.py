@@ -138,7 +138,7 @@ def show(
     deepreg show fit.deepreg --format latex > table.tex
     """
     with one_line_errors():
-        from deepreg.loading import load
+        from deepreg.storage.loading import load
 
         result = load(file)
         typer.echo(written(result.summary(), printed))
@@ -162,8 +162,8 @@ def compare(
     """
     with one_line_errors():
         ending = None if out is None else of_ending(out, TABLES, "--out", overwrite)
-        from deepreg.loading import load
         from deepreg.report.etable import etable
+        from deepreg.storage.loading import load
 
         found = etable([load(file) for file in files], style=style, effects=effects)
         typer.echo(written(found, printed))

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from . import classical
 from . import columns as door
+from .constant import classical
 from .design import Design
 from .errors import AGAIN, DataError, NotAvailable, OptionError
 from .sample import codes

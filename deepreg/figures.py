@@ -8,21 +8,21 @@ import numpy as np
 import pandas as pd
 
 from . import asked, plots
+from .constant.track import Track
 from .curve import is_smooth
 from .design import Design
 from .errors import AGAIN, NotAvailable, OptionError
 from .estimates import Estimates
 from .influence import Scores
-from .kept import Kept
 from .law import Overlap
 from .level import check_alpha
 from .nodes import Nodes
 from .report.table import number
+from .storage.kept import Kept
 from .structure import Structure
 from .summary import Facts
 from .targets import Mean, Target
 from .targets.average import some_variable, variable
-from .track import Track
 from .trainers import History
 from .validation import Validation
 from .variables import Variable

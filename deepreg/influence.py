@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import classical
 from .choicesets import Points
+from .constant import classical
 from .curve import Shared
 from .design import Design, edited
 from .errors import DataError, DeepregWarning, NotAvailable, OptionError

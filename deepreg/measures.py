@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from .certificate import Certificate
+from .constant.certificate import Certificate
 from .design import Design
 from .errors import NotAvailable
 from .sampling import Sampling

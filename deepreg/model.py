@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import constant as constants
 from . import covariance, penalties
 from . import splits as cross_fitting
 from . import theta as surface
 from .call import Call, arguments
+from .constant import fit as constants
 from .curvature import Curvature, EstimatedLaw, KnownLaw, Randomised, Regressed
 from .design import Design
 from .diagnostics import describe

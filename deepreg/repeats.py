@@ -18,9 +18,9 @@ from .estimates import Estimates
 from .heterogeneity import check_priority, sequential_priority
 from .heterogeneity.inputs import Sample
 from .influence import Scores
-from .kept import Kept
 from .nodes import Nodes
 from .splits import Splits
+from .storage.kept import Kept
 from .structure import Structure
 from .summary import Facts
 from .targets import Target

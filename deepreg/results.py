@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from . import asked, covariance, page, persist, robustness
+from . import asked, covariance, page, robustness
 from .call import spelled
 from .comparison import Comparison, compare
+from .constant.track import Track
 from .design import Design
 from .effects import Effects, Question, answer
 from .errors import AGAIN, NotAvailable, OptionError
@@ -21,22 +22,22 @@ from .figures import Figures
 from .heterogeneity.sensitivity import Sensitivity
 from .influence import Scores
 from .information import Lambda
-from .kept import Kept
 from .law import FittedLaw, Overlap
 from .measures import Measures
 from .pointwise import Inference
-from .portable import Asked
 from .prediction import Prediction, means, placed, predicted
 from .report.summary import Summary
 from .rows import theta_at
 from .sampling import Sampling
 from .splits import Splits
+from .storage import persist
+from .storage.kept import Kept
+from .storage.portable import Asked
 from .structure import Structure
 from .summary import Facts, summarise
 from .targets import Coefficient, Target, resolve
 from .targets.average import some_variable
 from .theta import Theta
-from .track import Track
 from .trainers import History, Trainer
 from .validation import Validation
 from .wald import WaldTest
@@ -238,7 +239,8 @@ class Results(Measures, Effects):
 
         Without features also "classical" ("nonrobust", "iid"), the inverse Hessian of a likelihood and sigma^2
         (X'X)^{-1} of least squares; "expected", that with the expected Hessian; "opg", the outer product of gradients;
-        and "HC2" and "HC3", with leverages (see `deepreg.classical.covariance`). NotAvailable where there is none.
+        and "HC2" and "HC3", with leverages (see `deepreg.constant.classical.covariance`). NotAvailable where there is
+        none.
         {"CRV1": "g"} and {"CRV1": "g+h"} name the cluster columns: those given to structural(), others of the formula,
         or columns of `data`, the data of the fit. Folds stay as they were drawn; a note says where they cut clusters.
         """

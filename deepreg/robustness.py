@@ -14,8 +14,8 @@ from .errors import AGAIN, NotAvailable, OptionError
 from .estimates import Estimates
 from .heterogeneity.sensitivity import Sensitivity, benchmark, of_parts, part_names
 from .influence import Scores, Terms
-from .kept import Kept
 from .sampling import Sampling
+from .storage.kept import Kept
 from .targets import Target, resolve
 
 ROUNDING = 1e-7  # relative, of what has to be equal

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .call import Call
-from .certificate import Certificate
+from .constant.certificate import Certificate
 from .design import Design
 from .estimates import Estimates
 from .goodness import Goodness

@@ -15,10 +15,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 import deepreg
-from deepreg import KnownLaw, persist, portable, targets
+from deepreg import KnownLaw, targets
 from deepreg.errors import FileError, NotAvailable, OptionError
 from deepreg.families import Linear
 from deepreg.results import Results
+from deepreg.storage import persist, portable
 
 ROOT = Path(__file__).parent.parent
 N = 300

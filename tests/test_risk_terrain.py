@@ -12,10 +12,10 @@ import torch
 from classical import classical
 
 import deepreg
-from deepreg import hotspots
 from deepreg.errors import DataError, FormulaError, OptionError
-from deepreg.reselection import screened
-from deepreg.terrain import Terrain
+from deepreg.terrain import hotspots
+from deepreg.terrain.fitted import Terrain
+from deepreg.terrain.reselection import screened
 
 SETS = {"bars": "bar_*", "stations": "station_*"}
 

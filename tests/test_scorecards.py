@@ -13,8 +13,8 @@ from classical import classical
 
 import deepreg
 from deepreg.errors import DataError, FormulaError, NotAvailable, OptionError
-from deepreg.lattice import LinearCards, LogitCards
-from deepreg.scorecards import FittedScorecard
+from deepreg.scoring.lattice import LinearCards, LogitCards
+from deepreg.scoring.model import FittedScorecard
 
 
 @pytest.fixture(scope="module")

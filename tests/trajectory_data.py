@@ -8,7 +8,7 @@ import pandas as pd
 
 import deepreg
 from deepreg.families import Tobit
-from deepreg.trajectory import TrajectoryResults
+from deepreg.trajectory.fitted import TrajectoryResults
 
 CURVE = "s + I(s**2)"
 

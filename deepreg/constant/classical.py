@@ -6,10 +6,10 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from .errors import NotAvailable
-from .families import Family
-from .structure import Structure
-from .units import Units, blocks
+from ..errors import NotAvailable
+from ..families import Family
+from ..structure import Structure
+from ..units import Units, blocks
 
 LIKELIHOOD = ("classical", "expected", "opg")
 LEVERAGE = {"HC2": 0.5, "HC3": 1.0}  # the power of 1 / (1 - leverage) that a score is multiplied by

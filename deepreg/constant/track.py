@@ -6,11 +6,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import plots
-from .errors import OptionError
+from .. import plots
+from ..errors import OptionError
 
 if TYPE_CHECKING:
-    from .plots import Axes
+    from ..plots import Axes
 
 
 class Track(NamedTuple):

@@ -6,11 +6,11 @@ from typing import NamedTuple, NoReturn
 
 from torch import Tensor
 
-from .errors import AGAIN, NotAvailable
-from .estimates import Estimates
-from .influence import check_sample
-from .sampling import Sampling
-from .targets import Coefficient, Target
+from ..errors import AGAIN, NotAvailable
+from ..estimates import Estimates
+from ..influence import check_sample
+from ..sampling import Sampling
+from ..targets import Coefficient, Target
 
 
 class Answer(NamedTuple):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .submodels import Submodels
+from ..submodels import Submodels
 
 RATE = 1e-3  # of Adam
 STARTED = 0.1  # weights start between 0 and this: from 0, a rectified weight never moves

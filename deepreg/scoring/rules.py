@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .columns import Column
-from .design import Design
-from .errors import NotAvailable
+from ..columns import Column
+from ..design import Design
+from ..errors import NotAvailable
 
 CUT = re.compile(r"cut\(\s*(?:`([^`]+)`|(\w+))\s*(?:,.*)?\)\[>= (.+)\]", re.DOTALL)
 

@@ -8,14 +8,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .errors import OptionError
+from ..errors import OptionError
+from ..report.printed import Printed
+from ..report.summary import Summary
+from ..report.table import Table
+from ..seeds import generator
+from ..submodels import IndexLoss
+from ..units import blocks
 from .factors import Candidates
-from .report.printed import Printed
-from .report.summary import Summary
-from .report.table import Table
-from .seeds import generator
-from .submodels import IndexLoss
-from .units import blocks
 
 SURE = 5.0  # standard errors of a difference of BIC behind which no sample prefers a candidate
 SLACK = 10.0  # of the BIC, added to them

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import NotAvailable
-from .searching import Found
-from .submodels import Submodels
+from ..errors import NotAvailable
+from ..searching import Found
+from ..submodels import Submodels
 
 
 @dataclass(frozen=True, eq=False)

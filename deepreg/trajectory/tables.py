@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .estimates import Estimates
-from .families import Mixture
+from ..estimates import Estimates
+from ..families import Mixture
+from ..report.summary import Summary
+from ..report.table import Table
 from .mixing import Maximum
 from .panels import People
-from .report.summary import Summary
-from .report.table import Table
 
 SURE, CLEAR = 0.7, 5.0  # APPA and OCC below which Nagin (2005) calls a group badly told apart
 _SAME = 1e-8

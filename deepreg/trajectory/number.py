@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..errors import OptionError
+from ..families import Mixture
+from ..report.printed import Printed
+from ..report.table import Table
 from . import mixing
-from .errors import OptionError
-from .families import Mixture
+from .fitted import TrajectoryResults, ordered
 from .panels import People
-from .report.printed import Printed
-from .report.table import Table
-from .trajectory import TrajectoryResults, ordered
-from .trajectory_tables import reached
+from .tables import reached
 
 CRITERIA = {"bic": "BIC", "bic_obs": "BIC obs", "aic": "AIC", "icl": "ICL", "cv": "CV"}
 FEW = 5  # starts in each fold, where the fit to all persons has at least as many

@@ -10,15 +10,15 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from . import families
+from .. import families
+from ..design import Design, build
+from ..errors import DataError, FormulaError, OptionError
+from ..formula import split
+from ..searching import Found
+from ..threads import threads
 from .card import Card
-from .design import Design, build
-from .errors import DataError, FormulaError, OptionError
-from .formula import split
 from .lattice import Cards, LinearCards, LogitCards, logistic
 from .rules import rules
-from .searching import Found
-from .threads import threads
 
 LIMIT = 200_000  # partial cards kept at a level
 SEPARATED = 1e-6  # mean loss below which outcomes are separated

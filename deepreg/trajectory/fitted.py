@@ -11,21 +11,21 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from . import charts
-from .errors import OptionError
-from .estimates import Estimates
-from .families import Mixture
-from .level import check_alpha
+from .. import charts
+from ..errors import OptionError
+from ..estimates import Estimates
+from ..families import Mixture
+from ..level import check_alpha
+from ..report.summary import Summary
+from ..sampling import Moments, Sampling
+from ..structure import score_of
+from ..wald import WaldTest
 from .mixing import Maximum
 from .panels import People
-from .report.summary import Summary
-from .sampling import Moments, Sampling
-from .structure import score_of
-from .trajectory_tables import Fitted, adequacy, summarise
-from .wald import WaldTest
+from .tables import Fitted, adequacy, summarise
 
 if TYPE_CHECKING:
-    from .plots import Axes as Axes
+    from ..plots import Axes as Axes
 
 SMALL = 0.01  # of the persons: a group with a smaller share is as good as empty
 _TWIN = 1e-3  # of the log-likelihood of any person: groups that differ by less are one

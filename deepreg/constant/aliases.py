@@ -8,7 +8,7 @@
 
 from functools import partial
 
-from .api import structural
+from ..api import structural
 
 ols = partial(structural, family="linear")
 logit = partial(structural, family="logit")

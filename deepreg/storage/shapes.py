@@ -5,20 +5,20 @@ import itertools
 import torch
 from torch import Tensor
 
-from .additive import Additive
-from .coordinates import Coordinates
-from .covariance import ways
-from .design import Design
-from .errors import FileError
-from .families import Multinomial
+from ..additive import Additive
+from ..coordinates import Coordinates
+from ..covariance import ways
+from ..design import Design
+from ..errors import FileError
+from ..families import Multinomial
+from ..law import FittedLaw
+from ..networks import MLP, Network, Partitioned, StackedMLP
+from ..sampling import Sampling
+from ..structure import Structure
+from ..targets import Coefficient
+from ..theta import Networks, Theta, Uncentred
 from .kept import Kept
-from .law import FittedLaw
-from .networks import MLP, Network, Partitioned, StackedMLP
 from .portable import Fit
-from .sampling import Sampling
-from .structure import Structure
-from .targets import Coefficient
-from .theta import Networks, Theta, Uncentred
 
 
 def check(result: Fit) -> None:

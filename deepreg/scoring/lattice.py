@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .families import Logit
-from .minimise import minimise
-from .searching import branch
-from .submodels import IndexLoss
-from .units import Units
+from ..families import Logit
+from ..minimise import minimise
+from ..searching import branch
+from ..submodels import IndexLoss
+from ..units import Units
 
 CELLS = 10  # columns of 0 and 1 up to which their 2^k cells stand for the rows
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from .errors import OptionError
-from .structure import Structure
+from ..errors import OptionError
+from ..structure import Structure
 
 Bounds: TypeAlias = tuple[tuple[str, float | None, float | None], ...]
 

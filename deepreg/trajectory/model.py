@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import families, mixing
-from .api import check_context, check_offset
-from .errors import DataError, DeepregWarning, OptionError
-from .families import Family, Mixture
-from .group_choice import GroupChoice, choose
-from .learned_membership import LearnedMembership, learn
-from .networks import Architecture
+from .. import families
+from ..api import check_context, check_offset
+from ..errors import DataError, DeepregWarning, OptionError
+from ..families import Family, Mixture
+from ..networks import Architecture
+from ..seeds import generator
+from ..theta import LEARNERS
+from . import mixing
+from .fitted import TrajectoryResults, ordered
+from .learned import LearnedMembership, learn
+from .number import GroupChoice, choose
 from .panels import People, people
-from .seeds import generator
-from .theta import LEARNERS
-from .trajectory import TrajectoryResults, ordered
 
 SCALES = ("common", "group")
 COVARIANCES = ("classical", "robust")

@@ -14,14 +14,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from ..errors import FileError, NotAvailable, OptionError
+from ..families import Family
+from ..files import replace_file, vacant
+from ..targets import Target
+from ..version import version
 from .document import Plain, Reader, Writer
-from .errors import FileError, NotAvailable, OptionError
-from .families import Family
-from .files import replace_file, vacant
 from .portable import Asked, F, Fit, portable, schema
 from .shapes import check
-from .targets import Target
-from .version import version
 
 FORMAT, VERSION = "deepreg result", 1
 LONGEST = 16 * 2**20  # bytes of the header

@@ -8,39 +8,39 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 import numpy as np
 import pandas as pd
 
-from . import families, recipe, tables, targets
-from .additive import Additive
-from .basis import Basis, Smooth
-from .call import Call
-from .certificate import Certificate
-from .choicesets import ChoiceSets
-from .columns import Column
-from .coordinates import Coordinates
-from .design import Design
+from .. import families, recipe, tables, targets
+from ..additive import Additive
+from ..basis import Basis, Smooth
+from ..call import Call
+from ..choicesets import ChoiceSets
+from ..columns import Column
+from ..constant.certificate import Certificate
+from ..constant.track import Track
+from ..coordinates import Coordinates
+from ..design import Design
+from ..errors import DeepregError, DeepregWarning, FormulaError, NotAvailable
+from ..estimates import Estimates
+from ..evidence import Posterior
+from ..families import Family
+from ..goodness import Goodness
+from ..influence import Scores
+from ..information import Lambda
+from ..law import Cells, FittedLaw, Overlap
+from ..networks import MLP, Network, Partitioned, StackedMLP, StackedModule
+from ..nodes import Nodes
+from ..packing import Packing
+from ..projection import Spare
+from ..sampling import Moments, Sampling
+from ..splits import Splits
+from ..structure import Instruments, Structure
+from ..summary import Facts
+from ..targets import Target
+from ..theta import Networks, Theta, Uncentred
+from ..trainers import History
+from ..units import Units
+from ..variables import Variable
 from .document import Kind, Schema
-from .errors import DeepregError, DeepregWarning, FormulaError, NotAvailable
-from .estimates import Estimates
-from .evidence import Posterior
-from .families import Family
-from .goodness import Goodness
-from .influence import Scores
-from .information import Lambda
 from .kept import Answer, Kept
-from .law import Cells, FittedLaw, Overlap
-from .networks import MLP, Network, Partitioned, StackedMLP, StackedModule
-from .nodes import Nodes
-from .packing import Packing
-from .projection import Spare
-from .sampling import Moments, Sampling
-from .splits import Splits
-from .structure import Instruments, Structure
-from .summary import Facts
-from .targets import Target
-from .theta import Networks, Theta, Uncentred
-from .track import Track
-from .trainers import History
-from .units import Units
-from .variables import Variable
 
 
 class Fit(Protocol):

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Mapping
 
+from ..api import check_context
+from ..errors import OptionError
+from ..families import Family
+from ..results import Results
 from . import persist
-from .api import check_context
-from .errors import OptionError
-from .families import Family
-from .results import Results
 
 
 def load(

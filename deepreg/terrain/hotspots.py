@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import OptionError
+from ..errors import OptionError
 
 
 class Hits(NamedTuple):

@@ -9,17 +9,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .. import splits as cross_fitting
+from .. import theta as surface
+from ..families import Mixture
+from ..networks import MLP, Architecture
+from ..report.summary import Summary
+from ..report.table import Table
+from ..structure import Structure
+from ..theta import Options, Theta
+from ..trainers import LBFGS
 from . import mixing
-from . import splits as cross_fitting
-from . import theta as surface
-from .families import Mixture
-from .networks import MLP, Architecture
 from .panels import People
-from .report.summary import Summary
-from .report.table import Table
-from .structure import Structure
-from .theta import Options, Theta
-from .trainers import LBFGS
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -11,23 +11,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import columns as door
-from . import families
-from .call import Call
-from .design import Design, build
+from .. import columns as door
+from .. import families
+from ..call import Call
+from ..design import Design, build
+from ..errors import DataError, FormulaError, OptionError
+from ..families import Family
+from ..formula import near, split
+from ..model import Model
+from ..searching import LIMIT, Found, search
+from ..seeds import generator
+from ..structure import Structure
+from ..submodels import Submodels
+from ..threads import threads
+from ..units import Units
 from .dropout import dropout
-from .errors import DataError, FormulaError, OptionError
 from .factors import Candidates
-from .families import Family
-from .formula import near, split
-from .model import Model
-from .searching import LIMIT, Found, search
-from .seeds import generator
-from .structure import Structure
-from .submodels import Submodels
-from .terrain import Terrain
-from .threads import threads
-from .units import Units
+from .fitted import Terrain
 
 FAMILIES = ("poisson", "negbin")
 SEARCHES = ("exact", "beam", "dropout")

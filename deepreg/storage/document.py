@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import FileError, NotAvailable
+from ..errors import FileError, NotAvailable
 
 Plain = Any  # what json writes: null, true, 1, 1.5, "text", [...], {"...": ...}
 

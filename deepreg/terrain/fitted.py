@@ -9,18 +9,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import charts, hotspots
-from .columns import pick, plain, table
-from .errors import DataError, OptionError
+from .. import charts
+from ..columns import pick, plain, table
+from ..errors import DataError, OptionError
+from ..report.summary import Summary
+from ..report.table import Table
+from ..results import Results
+from ..threads import threads
+from . import hotspots
 from .factors import Candidates
-from .report.summary import Summary
-from .report.table import Table
 from .reselection import Stability, reselect
-from .results import Results
-from .threads import threads
 
 if TYPE_CHECKING:
-    from .plots import Axes as Axes
+    from ..plots import Axes as Axes
 
 CONDITIONAL = (
     "Standard errors, intervals and p-values are conditional on the selection: they take the columns as given, though "

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .families import Mixture
-from .minimise import Minimum, State, minimise
-from .structure import score_of
-from .units import Units
+from ..families import Mixture
+from ..minimise import Minimum, State, minimise
+from ..structure import score_of
+from ..units import Units
 
 SORTED, CLIMBED, REFINED = 3, 10, 100  # steps with given groups, of the EM algorithm, and of Newton's method
 ROUND = 4  # steps after which the problems that are done are left behind

@@ -7,23 +7,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .call import Call
+from ..call import Call
+from ..design import Design
+from ..diagnostics import instrumented
+from ..errors import NotAvailable, OptionError
+from ..goodness import goodness
+from ..influence import Scores
+from ..minimise import Minimum, State
+from ..penalised import Objective, minimum
+from ..penalties import Penalty
+from ..results import Results
+from ..sampling import Sampling
+from ..structure import Standard, Structure, score_of
+from ..summary import Facts
+from ..trainers import Problem, Progress, Trainer
+from ..units import Units, chosen
 from .certificate import Certificate, spectrum
-from .design import Design
-from .diagnostics import instrumented
-from .errors import NotAvailable, OptionError
-from .goodness import goodness
-from .influence import Scores
-from .minimise import Minimum, State
-from .penalised import Objective, minimum
-from .penalties import Penalty
-from .results import Results
-from .sampling import Sampling
-from .structure import Standard, Structure, score_of
-from .summary import Facts
 from .track import Track
-from .trainers import Problem, Progress, Trainer
-from .units import Units, chosen
 
 LIKE = 1e6  # the ratio of eigenvalues of a Hessian beyond which a note says what it is that rows hardly tell apart
 

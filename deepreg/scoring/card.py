@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .report.printed import Printed
-from .report.summary import Summary
-from .report.table import Table
+from ..report.printed import Printed
+from ..report.summary import Summary
+from ..report.table import Table
 from .rules import Rule, identifier
 
 

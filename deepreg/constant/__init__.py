@@ -1,0 +1,1 @@
+"""Constant theta: its fit, covariances, bounds and what certifies a minimum."""

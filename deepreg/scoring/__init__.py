@@ -1,0 +1,1 @@
+"""Scorecards: regressions whose coefficients are small integers, and the cards made of them."""

@@ -1,0 +1,1 @@
+"""Group-based trajectories: mixtures over persons, from long data to forecasts."""
