@@ -292,19 +292,21 @@ class _Names:
     def _tree(self, tree: ast.AST, aliases: Mapping[str, str], formula: str) -> list[str]:
         bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         bound |= {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+        called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         found: list[str] = []
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id not in bound:
-                found.extend(self._name(aliases.get(node.id, node.id), formula))
+                found.extend(self._name(aliases.get(node.id, node.id), formula, node.id in called))
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Q":
                 found.extend(name for arg in node.args for name in self._name(ast.literal_eval(arg), formula))
         return found
 
-    def _name(self, name: str, formula: str) -> list[str]:
+    def _name(self, name: str, formula: str, called: bool = False) -> list[str]:
         if name in self.available:
             return [name]
         if name in self.context:
-            if name not in self.transforms or callable(self.context[name]):
+            own = self.transforms.get(name)  # a function of that name, unless it is a number where it is used
+            if name not in self.transforms or callable(self.context[name]) or (callable(own) and not called):
                 self.borrowed.add(name)
             return []
         if name in self.transforms or (name in BUILTINS and hasattr(builtins, name)):

@@ -193,7 +193,7 @@ def test_what_constant_fits_refuse():
     model = deepreg.logit(FORMULA, TRAIN)
     for options, said in (
         ({"starts": 0}, "starts=0: give a whole number"), ({"track": 1.5}, r"track=1\.5: give a whole number"),
-        ({"start": {"nope": 1}}, "start= names no parameter"), ({"start": 3}, "start= is a int"),
+        ({"start": {"nope": 1}}, "start= names no parameter"), ({"start": 3}, "start= is 3; give a result"),
         ({"trainer": "adam"}, r"for example Adam\("),
         ({"starts": 2, "trainer": deepreg.Adam()}, "starts= is for Newton"),
     ):  # fmt: skip
