@@ -93,12 +93,12 @@ class Found(NamedTuple):
         """What a summary says of it."""
         return (("Penalty:", repr(penalty)), ("Mean loss, penalty:", f"{self.loss:.6g}, {self.paid:.3g}"))
 
-    def notes(self, names: Sequence[str]) -> tuple[str, ...]:
-        """What the reader has to know."""
+    def notes(self, names: Sequence[str], caution: str) -> tuple[str, ...]:
+        """What the reader has to know, with what the penalty has to say of its errors."""
         first = (
             "Coefficients minimise the mean loss and the penalty. Errors are those of the infinitesimal jackknife, "
             "which counts what each row does to both."
-        )
+        ) + (f" {caution}" if caution else "")
         held = [name for name, value in zip(names, self.held.tolist(), strict=True) if value == value]
         rest = [f"Held by the penalty, with no error: {', '.join(held)}. Errors of the others are given these."]
         reached = ", ".join(f"{value:.8g} from {name}" for name, value in self.values.items())

@@ -115,7 +115,9 @@ def test_what_describes_the_unit_may_move_the_constants() -> None:
 
 
 # functions ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("assignment", [None, Randomised()], ids=["regressed", "randomised"])
+@pytest.mark.parametrize(
+    "assignment", [pytest.param(None, marks=pytest.mark.slow), Randomised()], ids=["regressed", "randomised"]
+)
 def test_functions_are_recovered(assignment: Randomised | None) -> None:
     data, theta = drawn()
     formula = "chosen ~ price + time + C(mode) | x0 + x1"

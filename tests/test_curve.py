@@ -120,6 +120,7 @@ def test_repeats_by_the_median_at_every_point() -> None:
     np.testing.assert_allclose(e.curve(v, knots=3).loc["b", "coef"], np.median(each, 0), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_band_covers_the_whole_curve_as_often_as_it_says() -> None:
     """A quadratic effect, with errors whose spread depends on the variable; intervals of single points do not."""
     rng = np.random.default_rng(5)

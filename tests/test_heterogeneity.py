@@ -300,6 +300,7 @@ def test_of_two_clusters_the_fewer_count_and_too_few_are_refused() -> None:
         _ = het.projection(SCORE, rare, vcov="HC1").test
 
 
+@pytest.mark.slow
 def test_the_joint_test_keeps_its_size_where_coefficients_are_many() -> None:
     """Chi-squared tests with the same covariances reject in 7% of these samples."""
     rng = np.random.default_rng(2)

@@ -362,3 +362,10 @@ def test_what_is_refused(case):
     error, message, ask = REFUSED[case]
     with pytest.raises(error, match=message):
         ask()
+
+
+def test_a_note_says_where_errors_can_be_too_small():
+    """First-order errors rest on the rows within tau of the threshold."""
+    rough, smooth = (fit(RateGap("fpr", "g", tau=tau), None).facts.notes for tau in (0.02, 0.05))
+    assert "with tau=0.02 can be too small" in str(rough) and "too small" not in str(smooth)
+    assert "too small" not in str(fit(RateGap("fpr", "g", strength=0.0), None).facts.notes)

@@ -525,7 +525,9 @@ def test_what_is_said_of_the_errors_belongs_to_the_fit(sound: bytes, tmp_path: P
         refused(closed(document, tensors), tmp_path / "bad", why)
 
 
-@pytest.mark.parametrize("name", ["controls and two-way clusters", "networks", "constant"])
+@pytest.mark.parametrize(
+    "name", ["controls and two-way clusters", pytest.param("networks", marks=pytest.mark.slow), "constant"]
+)
 def test_every_tensor_has_its_shape_and_is_finite(name: str, tmp_path: Path) -> None:
     made(name).save(tmp_path / "fit")
     document, tensors = opened((tmp_path / "fit").read_bytes())

@@ -191,7 +191,17 @@ def varying(name: str, n: int = 1500) -> tuple[pd.DataFrame, float]:
     return pd.DataFrame({"y": y, "t": t, "x": x}), means[0] - means[1]
 
 
-@pytest.mark.parametrize("name", ["negbin", "zip", "zinb", "hurdle_poisson", "ordered_logit", "ordered_probit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "negbin",
+        "zip",
+        pytest.param("zinb", marks=pytest.mark.slow),
+        "hurdle_poisson",
+        "ordered_logit",
+        "ordered_probit",
+    ],
+)
 def test_functions_of_features_are_found(name: str) -> None:
     data, truth = varying(name)
     found = deepreg.structural("y ~ t | x", data, name).fit(learners="smooth", folds=2, rng=0, progress=False)

@@ -104,6 +104,7 @@ def test_effects_that_vary_are_recovered() -> None:
     assert (error < 3.5).all() and (found.std_error < 0.2).all()
 
 
+@pytest.mark.slow
 def test_one_of_several_instruments_gives_what_two_do_where_both_are_right() -> None:
     data = sample(2000, 2)
     data = data.assign(rest=data.y - (-0.5 + 0.3 * data.x) * data.t2)

@@ -34,7 +34,10 @@ def test_masks_hide_digits_and_keep_heads() -> None:
 
 @pytest.mark.parametrize(
     ("formula", "learners"),
-    [("grade ~ tutored | prior", ("smooth", "network")), ("grade ~ tutored + hours | prior + C(arm)", "smooth")],
+    [
+        ("grade ~ tutored | prior", ("smooth", "network")),
+        pytest.param("grade ~ tutored + hours | prior + C(arm)", "smooth", marks=pytest.mark.slow),
+    ],
 )
 def test_two_runs_of_one_seed_write_the_same_bytes(formula: str, learners: object, tmp_path: Path) -> None:
     def fit(data: pd.DataFrame) -> Results:

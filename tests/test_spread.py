@@ -41,7 +41,14 @@ def test_the_posterior_of_a_regression_is_the_textbooks():
     torch.testing.assert_close(fit.posterior.of_outputs(columns)[0, :, 0, 0], variance)
 
 
-@pytest.mark.parametrize("design", ["tutorial", "price", "logit_continuous"])
+@pytest.mark.parametrize(
+    "design",
+    [
+        "tutorial",
+        pytest.param("price", marks=pytest.mark.slow),
+        pytest.param("logit_continuous", marks=pytest.mark.slow),
+    ],
+)
 def test_intervals_of_rows_cover_on_average_over_x(design):
     inside, wide, wrong = [], [], []
     for rng in range(2):

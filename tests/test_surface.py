@@ -160,6 +160,7 @@ def test_a_difference_has_the_error_of_its_influence_values():
     )
 
 
+@pytest.mark.slow
 def test_the_joint_test_has_its_size_where_both_fits_are_right():
     rng, rejected = np.random.default_rng(1), []
     for _ in range(300):

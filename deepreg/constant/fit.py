@@ -204,7 +204,7 @@ def _of_penalty(place: Place, design: Design, u: Units, weight: Tensor, options:
     method = f"Newton, {len(penalty.stages())} stages of the penalty"
     return Reached(
         theta, found.free, found.hessian, score, method, found.steps, len(starts), found.times, None,
-        found.header(penalty), found.notes(structure.names),
+        found.header(penalty), found.notes(structure.names, penalty.caution),
     )  # fmt: skip
 
 

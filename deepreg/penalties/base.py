@@ -59,6 +59,11 @@ class Penalty(ABC):
     def columns(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def caution(self) -> str:
+        """What a reader of its standard errors has to know; "" where there is nothing."""
+        return ""
+
     def __repr__(self) -> str:
         """The arguments that are not at their defaults."""
         given = [(one.name, getattr(self, one.name), one.default) for one in fields(self)]  # type: ignore[arg-type]

@@ -16,6 +16,9 @@ from .rates import RATES, check_groups, check_outcome, grouped, rates
 FORMS = ("squared", "absolute", "nij")
 
 
+SMOOTH = 0.05  # scale of the sigmoid at which errors of first order were those of a bootstrap
+
+
 @dataclass(frozen=True, repr=False)
 class RateGap(Penalty):
     """Differences between the rates of groups at a threshold, such as false positive rates by race.
@@ -105,6 +108,15 @@ class RateGap(Penalty):
             object.__setattr__(self, "tau", tuple(self.tau))
         for one in self._scales or ("",):
             check_number("tau", one, 1e-6)
+
+    @property
+    def caution(self) -> str:
+        if self.threshold is None or self._scales[-1] >= SMOOTH or self.strength == 0:
+            return ""
+        return (
+            f"They are of first order, and with tau={self._scales[-1]:g} can be too small, down to half: few rows lie "
+            "that near the threshold. For errors to rely on give tau=0.05, or bootstrap."
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
