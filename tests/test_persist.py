@@ -80,6 +80,9 @@ FITS: Mapping[str, Callable[[], Results]] = {
 _made: dict[str, Results] = {}
 
 
+SLOW = ("repeats", "networks", "weights and interactions")  # files with rows of other fits are as hard to read
+
+
 def made(name: str) -> Results:
     """Each fit is made once."""
     if name not in _made:
@@ -154,7 +157,7 @@ def test_a_loaded_result_has_the_digits_of_the_saved_one(name: str, tmp_path: Pa
     assert sorted(one.name for one in tmp_path.iterdir()) == ["again", "fit.deepreg"]
 
 
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FITS])
 def test_with_its_data_a_result_is_whole(name: str, tmp_path: Path) -> None:
     result, path, new = made(name), tmp_path / "fit", frame(20, seed=9)
     new = new.rename(columns={"x": "2x"}) if name == "odd names" else new
